@@ -1,0 +1,283 @@
+"""Every error isoruntime raises, in one tree.
+
+IsoruntimeError
+├── ConfigurationError
+│   ├── InvalidSettings
+│   └── CannotListen
+├── InvocationError
+│   ├── HandlerRaised
+│   ├── HandlerNotLoaded
+│   ├── WorkerDied
+│   │   └── MemoryLimitExceeded
+│   ├── DeadlineExceeded
+│   ├── EventTooLarge
+│   ├── ResponseTooLarge
+│   ├── NoWorkerAvailable
+│   ├── Draining
+│   └── WorkerOutOfTurn
+└── RuntimeFault
+    ├── ProtocolViolation
+    │   └── FrameTooLarge
+    ├── IllegalTransition
+    └── ZygoteDied
+
+The three branches say whose fault it is, which is what a reader acts on:
+ConfigurationError is the operator's and is raised before we serve,
+InvocationError belongs to one invocation and leaves the runtime healthy,
+RuntimeFault is ours and is always worth a bug report.
+"""
+
+from __future__ import annotations
+
+import signal as _signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class IsoruntimeError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    #: Stable kebab-case name: logs and metrics carry it, so it outlives any
+    #: rewording of the message.
+    code: ClassVar[str] = "error"
+
+
+class ConfigurationError(IsoruntimeError):
+    """The operator asked for something that cannot be; nothing was started."""
+
+    code = "configuration"
+
+
+class InvalidSettings(ConfigurationError):
+    """One or more settings were refused; all of them are listed."""
+
+    code = "invalid-settings"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class CannotListen(ConfigurationError):
+    """The address to listen on could not be had."""
+
+    code = "cannot-listen"
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a process ended: an exit code or a signal, never both.
+
+    Both are None when nobody could find out.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+
+    @classmethod
+    def from_returncode(cls, returncode: int) -> ExitStatus:
+        """Read the convention of `os.waitstatus_to_exitcode`."""
+        if returncode < 0:
+            return cls(signal=-returncode)
+        return cls(code=returncode)
+
+    @property
+    def signal_name(self) -> str | None:
+        """The name of the signal, such as `SIGSEGV`."""
+        if self.signal is None:
+            return None
+        try:
+            return _signal.Signals(self.signal).name
+        except ValueError:
+            return f"signal {self.signal}"
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"killed by {self.signal_name}"
+        if self.code is None:
+            return "ended in an unknown way"
+        return f"exited with code {self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known about one failed invocation; `details` of the answer.
+
+    Durations are milliseconds, memory is MiB, limits of 0 mean "no limit".
+    """
+
+    #: exit, signal, timeout, out-of-memory, leftover or protocol
+    cause: str
+    signal: str | None = None
+    exit_code: int | None = None
+    duration_ms: int = 0
+    max_memory_mb: float = 0.0
+    memory_limit_mb: int = 0
+    timeout_s: float = 0.0
+    #: last output of this invocation, shown with `--error-details full` only
+    log_tail: str = ""
+    #: where Python was when it died or hung, shown likewise
+    traceback: str = ""
+
+
+class InvocationError(IsoruntimeError):
+    """One invocation failed; the runtime is healthy."""
+
+    code = "invocation"
+    #: `errorType` of the answer, from `interface.md` section 3
+    error_type: str = "InvocationError"
+    verdict: Verdict | None = None
+
+
+class HandlerRaised(InvocationError):
+    """User code raised, or returned what cannot be encoded.
+
+    `body` is the whole answer as the worker wrote it: `errorMessage`,
+    `errorType` and `stackTrace` in the built-in runtime's form.
+    """
+
+    code = "handler-raised"
+
+    def __init__(self, error_type: str, body: bytes) -> None:
+        super().__init__(f"the handler raised {error_type}")
+        self.error_type = error_type
+        self.body = body
+
+
+class HandlerNotLoaded(HandlerRaised):
+    """The handler could not be imported or found; `body` says why."""
+
+    code = "handler-not-loaded"
+
+    def __init__(self, error_type: str, body: bytes) -> None:
+        super().__init__(error_type, body)
+        self.args = (f"the handler could not be loaded: {error_type}",)
+
+
+class WorkerDied(InvocationError):
+    """The worker process ended while it held this invocation."""
+
+    code = "worker-died"
+    error_type = "ProcessExitedError"
+
+    def __init__(self, verdict: Verdict) -> None:
+        # The sentence is the platform's own (fc-contract.md 4.5), so that alarms
+        # and dashboards that look for it go on working.
+        super().__init__(
+            "Process exited unexpectedly before completing request "
+            f"(duration: {verdict.duration_ms}ms, "
+            f"maxMemoryUsage: {verdict.max_memory_mb:.2f}MB)"
+        )
+        self.verdict = verdict
+
+
+class MemoryLimitExceeded(WorkerDied):
+    """The worker's tree used more memory than it may, and was killed."""
+
+    code = "memory-limit-exceeded"
+    error_type = "FunctionOOMError"
+
+
+class DeadlineExceeded(InvocationError):
+    """The invocation took longer than it may, and its worker was killed."""
+
+    code = "deadline-exceeded"
+    error_type = "FunctionTimeoutError"
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(
+            f"Function timed out after {verdict.timeout_s:g} seconds "
+            f"(maxMemoryUsage: {verdict.max_memory_mb:.2f}MB)"
+        )
+        self.verdict = verdict
+
+
+class EventTooLarge(InvocationError):
+    """The event is over `--max-event`; nothing was started for it."""
+
+    code = "event-too-large"
+    error_type = "EventTooLarge"
+
+    def __init__(self, limit_bytes: int, size_bytes: int | None = None) -> None:
+        size = "The event" if size_bytes is None else f"The event of {size_bytes} bytes"
+        super().__init__(
+            f"{size} is larger than the limit of {limit_bytes} bytes "
+            "(raise it with --max-event, in MB)"
+        )
+
+
+class ResponseTooLarge(InvocationError):
+    """The handler returned more than `--max-response`."""
+
+    code = "response-too-large"
+    error_type = "ResponseTooLarge"
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"The response of {size_bytes} bytes is larger than the limit of "
+            f"{limit_bytes} bytes (raise it with --max-response, in MB)"
+        )
+
+
+class NoWorkerAvailable(InvocationError):
+    """Every worker is busy and the queue is full, or the wait was too long."""
+
+    code = "no-worker-available"
+    error_type = "ResourceExhausted"
+
+
+class Draining(InvocationError):
+    """The runtime is shutting down and takes no new work."""
+
+    code = "draining"
+    error_type = "Draining"
+
+    def __init__(self) -> None:
+        super().__init__("The runtime is shutting down and takes no new invocations")
+
+
+class WorkerOutOfTurn(InvocationError):
+    """The worker broke the protocol while it held this invocation."""
+
+    code = "worker-out-of-turn"
+    error_type = "RuntimeFault"
+
+    def __init__(self, reason: str, verdict: Verdict) -> None:
+        super().__init__(f"The worker broke the protocol and was killed: {reason}")
+        self.verdict = verdict
+
+
+class RuntimeFault(IsoruntimeError):
+    """Our own failure."""
+
+    code = "runtime-fault"
+
+
+class ProtocolViolation(RuntimeFault):
+    """Bytes on a pipe break the format; the stream cannot be trusted again."""
+
+    code = "protocol-violation"
+
+
+class FrameTooLarge(ProtocolViolation):
+    """A frame announces more than its receiver accepts."""
+
+    code = "frame-too-large"
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"a frame of {size_bytes} bytes, limit {limit_bytes}")
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class IllegalTransition(RuntimeFault):
+    """A worker was asked for a move its state table does not have."""
+
+    code = "illegal-transition"
+
+
+class ZygoteDied(RuntimeFault):
+    """The zygote ended, and its workers with it."""
+
+    code = "zygote-died"

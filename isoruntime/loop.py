@@ -1,0 +1,254 @@
+"""The loop: one thread that waits for sockets, pipes, processes and timers.
+
+waitress's own turn asks every connection whether it wants to read or write, every
+time; with a thousand idle keep-alive connections that halves the throughput. Here
+interest is registered with epoll and looked at again only for the connections
+that were touched in this turn: by an event, by a finished answer, or by being new.
+
+Order within a turn: events, then `call_soon` work, then timers that are due, then
+the turn's end (output is flushed, touched connections are looked at again).
+
+Time (`now()`) is monotonic and leaves out the time the whole process tree was
+frozen: the platform stops an instance between invocations, and a laptop sleeps.
+Such a gap shows as a wait that took far longer than it was allowed to; no deadline
+and no idle timer may count it. While timers are armed a wait never lasts longer than
+`_TICK_S`, so that a freeze in mid-wait is noticed too.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final, Protocol
+
+READ: Final = select.EPOLLIN
+WRITE: Final = select.EPOLLOUT
+
+_TICK_S: Final = 1.0
+#: A wait that overran by more than this was a freeze, not a busy machine.
+_FREEZE_S: Final = 2.0
+#: A turn longer than this held up everybody else and is worth a line in the log.
+SLOW_TURN_S: Final = 0.010
+
+_log = logging.getLogger("isoruntime.loop")
+
+
+class Connection(Protocol):
+    """What the loop needs to know of an object in the `connections` map."""
+
+    accepting: bool
+
+    def readable(self) -> Any: ...
+    def writable(self) -> Any: ...
+
+
+class Timer:
+    """One armed timer. `cancel()` may be called at any time, also twice."""
+
+    __slots__ = ("_call", "at")
+
+    def __init__(self, at: float, call: Callable[[], object]) -> None:
+        self.at = at
+        self._call: Callable[[], object] | None = call
+
+    def cancel(self) -> None:
+        """Make sure that it does not fire."""
+        self._call = None
+
+    def fire(self) -> None:
+        """Call what it was armed with, unless it was cancelled."""
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether it is still going to fire."""
+        return self._call is not None
+
+
+class ConnectionMap(dict[int, Any]):
+    """waitress's map of sockets, telling the loop what comes and goes."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def __setitem__(self, fd: int, connection: Any) -> None:
+        super().__setitem__(fd, connection)
+        self._loop.touch(fd)
+
+    def __delitem__(self, fd: int) -> None:
+        super().__delitem__(fd)
+        self._loop.forget(fd)
+
+
+class Loop:
+    """Runs callbacks when descriptors are ready and timers are due."""
+
+    def __init__(self, dispatch: Callable[[Any, int], object] | None = None) -> None:
+        """Make a loop; `dispatch(connection, events)` serves the connections."""
+        self._epoll = select.epoll()
+        self._watched: dict[int, Callable[[int], object]] = {}
+        self._masks: dict[int, int] = {}
+        self.connections = ConnectionMap(self)
+        self._connection_masks: dict[int, int] = {}
+        self._touched: set[int] = set()
+        self.dispatch = dispatch
+        self._soon: deque[Callable[[], object]] = deque()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = count()
+        self._stopped = False
+        self._frozen_s = 0.0
+        self._turn_started = time.monotonic()
+        self.at_turn_end: list[Callable[[], object]] = []
+        self.slow_turns = 0
+        self.turns = 0
+
+    def now(self) -> float:
+        """Return monotonic seconds, without the time spent frozen."""
+        return time.monotonic() - self._frozen_s
+
+    # Descriptors that are not waitress's.
+
+    def watch(
+        self,
+        fd: int,
+        callback: Callable[[int], object],
+        *,
+        read: bool = True,
+        write: bool = False,
+    ) -> None:
+        """Call `callback(events)` whenever `fd` is ready; replaces an earlier watch."""
+        mask = (READ if read else 0) | (WRITE if write else 0)
+        if fd not in self._masks:
+            self._epoll.register(fd, mask)
+        elif self._masks[fd] != mask:
+            self._epoll.modify(fd, mask)
+        self._masks[fd] = mask
+        self._watched[fd] = callback
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd`; call it before the descriptor is closed."""
+        if self._watched.pop(fd, None) is not None:
+            del self._masks[fd]
+            self._epoll.unregister(fd)
+
+    # Connections, whose interest is theirs to know.
+
+    def touch(self, fd: int) -> None:
+        """Look at this connection's interest again at the end of the turn."""
+        self._touched.add(fd)
+
+    def forget(self, fd: int) -> None:
+        """Drop a connection that has left the map."""
+        self._touched.discard(fd)
+        if self._connection_masks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def _update_interest(self) -> None:
+        while self._touched:
+            touched, self._touched = self._touched, set()
+            for fd in touched:
+                connection = self.connections.get(fd)
+                if connection is None:
+                    continue
+                mask = READ if connection.readable() else 0
+                if connection.writable() and not connection.accepting:
+                    mask |= WRITE
+                known = self._connection_masks.get(fd)
+                if known is None:
+                    self._epoll.register(fd, mask)
+                elif known != mask:
+                    self._epoll.modify(fd, mask)
+                self._connection_masks[fd] = mask
+
+    # Work and time.
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Call it in this turn, after the events."""
+        self._soon.append(call)
+
+    def call_later(self, delay_s: float, call: Callable[[], object]) -> Timer:
+        """Call it `delay_s` seconds from now, unless the timer is cancelled."""
+        timer = Timer(self.now() + delay_s, call)
+        heapq.heappush(self._timers, (timer.at, next(self._order), timer))
+        return timer
+
+    def stop(self) -> None:
+        """End `run` after this turn."""
+        self._stopped = True
+
+    def run(self) -> None:
+        """Take turns until `stop` is called."""
+        self._stopped = False
+        while not self._stopped:
+            self.turn()
+
+    def turn(self, max_wait_s: float | None = None) -> None:
+        """Wait for something to happen, and deal with all that did."""
+        self._update_interest()
+        wait_s = self._wait_s(max_wait_s)
+        before = time.monotonic()
+        events = self._epoll.poll(wait_s)
+        started = time.monotonic()
+        self.turns += 1
+        if wait_s is not None and started - before - wait_s > _FREEZE_S:
+            self._note_freeze(started - before - wait_s)
+        self._serve(events)
+        took = time.monotonic() - started
+        if took > SLOW_TURN_S:
+            self._note_slow_turn(took)
+
+    def _serve(self, events: list[tuple[int, int]]) -> None:
+        watched, connections, touched = self._watched, self.connections, self._touched
+        for fd, mask in events:
+            callback = watched.get(fd)
+            if callback is not None:
+                callback(mask)
+                continue
+            connection = connections.get(fd)
+            if connection is not None:
+                touched.add(fd)
+                self.dispatch(connection, mask)  # type: ignore[misc]
+        soon = self._soon
+        while soon:
+            soon.popleft()()
+        if self._timers:
+            self._fire_timers()
+        for call in self.at_turn_end:
+            call()
+
+    def _fire_timers(self) -> None:
+        now = self.now()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2].fire()
+        while self._soon:
+            self._soon.popleft()()
+
+    def _wait_s(self, max_wait_s: float | None) -> float | None:
+        if self._soon or self._stopped:
+            return 0
+        while self._timers and not self._timers[0][2].is_armed:
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return max_wait_s
+        wait_s = max(0.0, min(self._timers[0][0] - self.now(), _TICK_S))
+        return wait_s if max_wait_s is None else min(wait_s, max_wait_s)
+
+    def _note_freeze(self, gap_s: float) -> None:
+        self._frozen_s += gap_s
+        _log.info("frozen for %.1f s; deadlines were moved by as much", gap_s)
+
+    def _note_slow_turn(self, took_s: float) -> None:
+        self.slow_turns += 1
+        _log.debug("a turn of the loop took %.0f ms", took_s * 1000)
+
+    def close(self) -> None:
+        """Give the epoll descriptor back."""
+        self._epoll.close()
