@@ -1,0 +1,1 @@
+"""What tests start and talk to: the real runtime, and services it is used with."""
