@@ -1,0 +1,81 @@
+"""The journal: what the function writes, in the platform's form, in order."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from isoruntime.observe.lines import LineSplitter, TailBuffer
+
+
+class Sink(Protocol):
+    """Where finished lines go."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Format(Protocol):
+    """How lines look: `observe.formats`."""
+
+    def start(self, phase: str, request_id: str) -> bytes: ...
+    def end(self, phase: str, request_id: str, failed: bool) -> bytes: ...
+    def output(self, request_id: str | None, stream: str, block: bytes) -> bytes: ...
+    def record(self, request_id: str | None, level: str, message: str) -> bytes: ...
+
+
+class Output:
+    """The output of one invocation, or of none."""
+
+    __slots__ = ("_format", "_request_id", "_sink", "_splitters", "_tail")
+
+    def __init__(self, request_id: str | None, sink: Sink, format_: Format) -> None:
+        self._request_id = request_id
+        self._sink = sink
+        self._format = format_
+        self._splitters: dict[str, LineSplitter] = {}
+        self._tail = TailBuffer()
+
+    def feed(self, stream: str, data: bytes) -> None:
+        """Log the lines that these bytes complete."""
+        splitter = self._splitters.get(stream)
+        if splitter is None:
+            splitter = self._splitters[stream] = LineSplitter()
+        self._tail.feed(data)
+        block = splitter.feed(data)
+        if block:
+            self._sink.write(self._format.output(self._request_id, stream, block))
+
+    def close(self) -> None:
+        """Log what is left of an unfinished line."""
+        for stream, splitter in self._splitters.items():
+            block = splitter.end()
+            if block:
+                self._sink.write(self._format.output(self._request_id, stream, block))
+
+    def tail(self) -> str:
+        """Return the last of it as text."""
+        return self._tail.text()
+
+
+class Journal:
+    """Writes the lines around and about invocations."""
+
+    def __init__(self, sink: Sink, format_: Format) -> None:
+        self._sink = sink
+        self._format = format_
+
+    def start(self, phase: str, request_id: str) -> None:
+        """Write the line that every run of user code begins with."""
+        self._sink.write(self._format.start(phase, request_id))
+
+    def end(self, phase: str, request_id: str, failed: bool) -> None:
+        """Write the line that every run of user code ends with."""
+        self._sink.write(self._format.end(phase, request_id, failed))
+
+    def error(self, request_id: str, body: bytes) -> None:
+        """Write what a caller is told of a failure."""
+        message = body.decode("utf-8", "replace")
+        self._sink.write(self._format.record(request_id, "ERROR", message))
+
+    def open(self, request_id: str | None) -> Output:
+        """Return where the output of an invocation goes."""
+        return Output(request_id, self._sink, self._format)
