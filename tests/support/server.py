@@ -82,10 +82,20 @@ class Output:
             with self._lock:
                 self._collected += chunk
 
-    def bytes(self, since: int = 0) -> bytes:
-        """Return what came so far."""
+    def read(self, since: int = 0) -> bytes:
+        """Return what came so far, from a byte offset on."""
         with self._lock:
             return bytes(self._collected[since:])
+
+    def contains(self, wanted: bytes, since: int = 0) -> bool:
+        """Return whether `wanted` came after the byte offset `since`."""
+        with self._lock:
+            return self._collected.find(wanted, since) >= 0
+
+    def count(self, wanted: bytes) -> int:
+        """Return how often `wanted` came so far."""
+        with self._lock:
+            return self._collected.count(wanted)
 
     def size(self) -> int:
         """Return how much came so far."""
@@ -159,7 +169,7 @@ class Server:
         running.append(self)
         try:
             wait_until(self._has_port_or_ended, self._within, "the port")
-            assert self.port, f"it ended: {self.stderr.bytes().decode()}"
+            assert self.port, f"it ended: {self.stderr.read().decode()}"
         except BaseException:
             self._abandon()
             raise
@@ -197,7 +207,7 @@ class Server:
         try:
             code = self._process.wait(within)
         except subprocess.TimeoutExpired:
-            said = self.stderr.bytes().decode(errors="replace")
+            said = self.stderr.read().decode(errors="replace")
             raise AssertionError(f"still running after {within} s; {said}") from None
         wait_until(lambda: not self.left_over(), 2, f"an end of {self.left_over()}")
         self.stdout.finish()
@@ -208,12 +218,12 @@ class Server:
 
     def left_over(self) -> list[psutil.Process]:
         """Return what still lives although the front end is gone."""
-        found = [*_adopted(self._process), *_marked(self._mark)]
+        found = [*_adopted(), *_marked(self._mark)]
         return [process for process in dict.fromkeys(found) if _lives(process)]
 
     def _has_port_or_ended(self) -> bool:
         assert self._process is not None
-        found = _LISTENING.search(self.stderr.bytes())
+        found = _LISTENING.search(self.stderr.read())
         if found:
             self.port = int(found[1])
         return self.port != 0 or self._process.poll() is not None
@@ -235,7 +245,7 @@ class Server:
                 process.kill()
         wait_until(lambda: not self.left_over(), 5, "the end of what was killed")
         for stream in (self.stdout, self.stderr):
-            if not stream._stream.closed:  # noqa: SLF001 - of the same module
+            if not stream._stream.closed:
                 stream.finish()
         shutil.rmtree(self._temp_dir, ignore_errors=True)
         _be_subreaper(bool(running))
@@ -280,7 +290,7 @@ class Server:
 
     def lines(self, since: int = 0) -> list[str]:
         """Return the complete lines of stdout, from a byte offset on."""
-        text = self.stdout.bytes(since)
+        text = self.stdout.read(since)
         complete = text[: text.rfind(b"\n") + 1]
         decoded = complete.decode(errors="replace")
         return decoded.split("\n")[:-1]
@@ -291,7 +301,7 @@ class Server:
 
         def look() -> bool:
             wanted = text.encode()
-            if wanted in self.stdout.bytes(since):
+            if self.stdout.contains(wanted, since):
                 found.extend(line for line in self.lines(since) if text in line)
             return bool(found)
 
@@ -423,17 +433,10 @@ def _be_subreaper(wanted: bool) -> None:
     ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0)
 
 
-def _adopted(front_end: subprocess.Popen[bytes] | None) -> list[psutil.Process]:
-    """Return the children of this test process that no server of ours is."""
-    known = {server._process.pid for server in running if server._process}  # noqa: SLF001
-    if front_end is not None:
-        known.add(front_end.pid)
-    me = psutil.Process()
-    adopted = []
-    for child in me.children():
-        if child.pid not in known and child.environ().get(MARK):
-            adopted.append(child)
-    return adopted
+def _adopted() -> list[psutil.Process]:
+    """Return what the kernel made our child because its parents are gone."""
+    known = {server._process.pid for server in running if server._process}
+    return [child for child in psutil.Process().children() if child.pid not in known]
 
 
 def _marked(mark: str) -> list[psutil.Process]:

@@ -1,0 +1,66 @@
+"""Fixtures for tests that run the real thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support import server as servers
+from tests.support.server import Server
+from tests.waiting import wait_until
+
+#: The parts of the suite that start processes.
+_WITH_PROCESSES = {"contract", "e2e", "faults"}
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaks a process or a descriptor, its own or a server's.
+
+    What a server of a wider scope runs belongs to it, and is judged when it stops;
+    but below its workers there must be nothing after every single test.
+    """
+    if not _WITH_PROCESSES & set(request.path.parts):
+        yield
+        return
+    me = psutil.Process()
+    _close_connections()
+    descriptors_before = me.num_fds()
+    yield
+    _close_connections()
+    for server in servers.running:
+        wait_until(lambda: not server.strays(), 5, f"no strays: {server.strays()}")  # noqa: B023
+    known = {server.front_end.pid for server in servers.running}
+    mine = [child for child in me.children() if child.pid not in known]
+    assert mine == []
+    assert me.num_fds() == descriptors_before
+
+
+def _close_connections() -> None:
+    for server in servers.running:
+        server.close_connections()
+
+
+@pytest.fixture
+def serve(nothing_left_behind: None) -> Iterator[Serve]:
+    """Start servers that end with the test: `serve("index.handler", "--fresh")`."""
+    with ExitStack() as stack:
+
+        def start(*args: str, **options: object) -> Server:
+            return stack.enter_context(Server(*args, **options))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture
+def code_dir(tmp_path: Path) -> Path:
+    """Return an empty code directory, for handlers a test writes itself."""
+    made = tmp_path / "code"
+    made.mkdir()
+    return made

@@ -1,0 +1,1 @@
+"""What the platform and its callers rely on, over real HTTP."""

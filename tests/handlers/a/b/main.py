@@ -1,0 +1,9 @@
+"""A handler in a folder that is no package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def handler(event: bytes, context: Any) -> str:
+    return f"from {__name__}"
