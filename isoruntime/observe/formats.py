@@ -12,14 +12,9 @@ import re
 import time
 from collections.abc import Callable
 from json.encoder import encode_basestring as _quote
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 from isoruntime.observe.lines import CUT_MARK, MAX_LINE_BYTES, LineSplitter
-
-#: What the platform asks for, spelt as in its Start and End lines.
-Phase = Literal["Invoke", "Initialize", "PreStop", "PreFreeze"]
-#: Where user output came from.
-Stream = Literal["stdout", "stderr"]
 
 _FAILED: Final = ", Error: Unhandled function error"
 _INITED: Final = "FunctionCompute isoruntime runtime inited."
@@ -35,22 +30,26 @@ _RECORD: Final = re.compile(
 
 
 class LogFormat(Protocol):
-    """What both formats can do. Every answer is whole lines, newline included."""
+    """What both formats can do. Every answer is whole lines, newline included.
+
+    A phase is `Invoke`, `Initialize`, `PreStop` or `PreFreeze`; the stream of user
+    output is `stdout` or `stderr`.
+    """
 
     def inited(self) -> bytes:
         """Return the line that says the runtime can serve."""
 
-    def start(self, phase: Phase, request_id: str) -> bytes:
+    def start(self, phase: str, request_id: str) -> bytes:
         """Return the Start line of an invocation or hook."""
 
-    def end(self, phase: Phase, request_id: str, failed: bool) -> bytes:
+    def end(self, phase: str, request_id: str, failed: bool) -> bytes:
         """Return the End line of an invocation or hook."""
 
-    def output(self, request_id: str | None, stream: Stream, block: bytes) -> bytes:
+    def output(self, request_id: str | None, stream: str, block: bytes) -> bytes:
         """Return user output, given as whole lines from a `LineSplitter`."""
 
-    def record(self, request_id: str, level: str, message: str) -> bytes:
-        """Return a record of the runtime about one invocation."""
+    def record(self, request_id: str | None, level: str, message: str) -> bytes:
+        """Return a record of the runtime about one invocation, or about none."""
 
 
 class UtcClock:
@@ -92,26 +91,27 @@ class FcFormat:
         """Return the line that says the runtime can serve."""
         return f"{_INITED}\n".encode()
 
-    def start(self, phase: Phase, request_id: str) -> bytes:
+    def start(self, phase: str, request_id: str) -> bytes:
         """Return the Start line of an invocation or hook."""
         return f"FC {phase} Start RequestId: {request_id}\n".encode("utf-8", _ON_ERROR)
 
-    def end(self, phase: Phase, request_id: str, failed: bool) -> bytes:
+    def end(self, phase: str, request_id: str, failed: bool) -> bytes:
         """Return the End line; on a failure the reason stands right after the id."""
         reason = _FAILED if failed else ""
         line = f"FC {phase} End RequestId: {request_id}{reason}\n"
         return line.encode("utf-8", _ON_ERROR)
 
-    def output(self, request_id: str | None, stream: Stream, block: bytes) -> bytes:
+    def output(self, request_id: str | None, stream: str, block: bytes) -> bytes:
         """Return user output as it is: the lines around it say whose it is."""
         return block
 
-    def record(self, request_id: str, level: str, message: str) -> bytes:
+    def record(self, request_id: str | None, level: str, message: str) -> bytes:
         """Return a record in the form of the handler's own `logging` records.
 
         Newlines in the message stay, so that it is one record.
         """
-        line = f"{self._clock.now()} {request_id} [{level}] {message}\n"
+        whose = "-" if request_id is None else request_id
+        line = f"{self._clock.now()} {whose} [{level}] {message}\n"
         splitter = LineSplitter(self._max_line)
         return splitter.feed(line.encode("utf-8", _ON_ERROR)) + splitter.end()
 
@@ -133,19 +133,19 @@ class JsonFormat:
         """Return the line that says the runtime can serve."""
         return self.line("INFO", None, "platform", _INITED)
 
-    def start(self, phase: Phase, request_id: str) -> bytes:
+    def start(self, phase: str, request_id: str) -> bytes:
         """Return the Start line of an invocation or hook."""
         message = f"FC {phase} Start RequestId: {request_id}"
         return self.line("INFO", request_id, "platform", message)
 
-    def end(self, phase: Phase, request_id: str, failed: bool) -> bytes:
+    def end(self, phase: str, request_id: str, failed: bool) -> bytes:
         """Return the End line; a failure has the level ERROR."""
         message = f"FC {phase} End RequestId: {request_id}"
         if failed:
             return self.line("ERROR", request_id, "platform", message + _FAILED)
         return self.line("INFO", request_id, "platform", message)
 
-    def output(self, request_id: str | None, stream: Stream, block: bytes) -> bytes:
+    def output(self, request_id: str | None, stream: str, block: bytes) -> bytes:
         """Return an object for each line of user output.
 
         A line that is a record of the handler's logger gives the object its level;
@@ -172,8 +172,8 @@ class JsonFormat:
             objects.append(self._objects(head, message))
         return "".join(objects).encode("utf-8", _ON_ERROR)
 
-    def record(self, request_id: str, level: str, message: str) -> bytes:
-        """Return a record of the runtime about one invocation."""
+    def record(self, request_id: str | None, level: str, message: str) -> bytes:
+        """Return a record of the runtime about one invocation, or about none."""
         return self.line(level, request_id, "platform", message)
 
     def line(

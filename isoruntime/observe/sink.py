@@ -27,7 +27,7 @@ CONGESTED_BYTES: Final = 8 * 1024 * 1024
 RELIEVED_BYTES: Final = CONGESTED_BYTES // 2
 
 #: A reader that keeps pace must not keep the loop in one flush for ever.
-_TURN_BYTES: Final = 1024 * 1024
+_TURN_BYTES: Final = 512 * 1024
 #: These do not pass: nobody will ever read what is written here.
 _GONE: Final = frozenset(
     {
@@ -183,9 +183,10 @@ class LogSink:
     owner to bring no more for a while, and `on_relief` is called when that is over.
 
     If the reader is gone, everything is dropped from then on and counted. If writing
-    fails otherwise (a full disk), every flush tries again; up to `RELIEVED_BYTES` wait
-    for that, and what comes on top is dropped, so that no handler stalls. `on_loss` is
-    called with one line of text at the first of either; it logs an error by default.
+    fails otherwise (a full disk), every flush tries again; what is queued waits for
+    that, and nothing comes on top of `RELIEVED_BYTES`: it is dropped and counted, so
+    that no handler stalls. `on_loss` is called with one line of text at the first of
+    either; it logs an error by default.
     """
 
     def __init__(
@@ -356,7 +357,6 @@ class LogSink:
             self._tell(f"{where} is dropped from now on: {error.strerror}")
             return
         self._is_failing = True
-        self._drop_newest()
         self._tell(f"{where} fails and is tried again: {error.strerror}")
 
     def _drop_queue(self) -> None:
@@ -364,12 +364,6 @@ class LogSink:
         self._backlog = 0
         self._blocks.clear()
         self._head = None
-
-    def _drop_newest(self) -> None:
-        while self._blocks and self._backlog > RELIEVED_BYTES:
-            block = self._blocks.pop()
-            self.dropped_bytes += len(block)
-            self._backlog -= len(block)
 
     def _tell(self, problem: str) -> None:
         # Set first: the one told may well write into this very sink.

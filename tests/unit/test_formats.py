@@ -43,8 +43,8 @@ def fields(lines: bytes) -> list[tuple[str | None, ...]]:
 def test_start_and_end_are_spelt_as_the_platform_expects(
     fc: FcFormat, phase: str
 ) -> None:
-    assert fc.start(phase, "1-2") == f"FC {phase} Start RequestId: 1-2\n".encode()  # type: ignore[arg-type]
-    assert fc.end(phase, "1-2", False) == f"FC {phase} End RequestId: 1-2\n".encode()  # type: ignore[arg-type]
+    assert fc.start(phase, "1-2") == f"FC {phase} Start RequestId: 1-2\n".encode()
+    assert fc.end(phase, "1-2", False) == f"FC {phase} End RequestId: 1-2\n".encode()
 
 
 def test_a_failure_stands_right_after_the_id(fc: FcFormat) -> None:
@@ -67,6 +67,15 @@ def test_a_record_has_the_built_in_form(fc: FcFormat) -> None:
     assert fc.record("rid", "ERROR", '{\n  "errorType": "X"\n}') == (
         f'{NOW} rid [ERROR] {{\n  "errorType": "X"\n}}\n'.encode()
     )
+
+
+def test_a_record_about_no_invocation_says_so(
+    fc: FcFormat, as_json: JsonFormat
+) -> None:
+    assert fc.record(None, "ERROR", "x") == f"{NOW} - [ERROR] x\n".encode()
+    assert fields(as_json.record(None, "ERROR", "x")) == [
+        ("ERROR", None, "platform", "x")
+    ]
 
 
 def test_a_long_record_is_cut_like_any_line(fc: FcFormat) -> None:
@@ -210,6 +219,12 @@ def test_no_object_is_longer_than_a_line_may_be(output: bytes) -> None:
         output.decode("utf-8", "backslashreplace")
         + ("" if not output or output.endswith(b"\n") else "\n")
     )
+
+
+def test_the_limit_of_an_object_counts_bytes_not_characters() -> None:
+    lines = JsonFormat(max_line=400).record("rid", "INFO", "中" * 200)
+    assert all(len(line) < 400 for line in lines.split(b"\n"))
+    assert lines.count("中".encode()) == 200
 
 
 def test_a_request_id_longer_than_a_line_does_not_multiply_it(
