@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,13 +10,11 @@ import psutil
 import pytest
 
 from tests.support import server as servers
-from tests.support.server import Server
+from tests.support.server import Serve, Server
 from tests.waiting import wait_until
 
 #: The parts of the suite that start processes.
 _WITH_PROCESSES = {"contract", "e2e", "faults"}
-
-Serve = Callable[..., Server]
 
 
 @pytest.fixture(autouse=True)

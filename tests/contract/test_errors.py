@@ -12,17 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Serve
-from tests.support.server import HANDLERS, Server
+from tests.support.server import HANDLERS, Serve, Server
 from tests.waiting import wait_until
 
 FAILED = ", Error: Unhandled function error"
-
-
-def line_of(text: str, module: str = "raises.py") -> int:
-    """Return the number of the first line that is `text`."""
-    lines = (HANDLERS / module).read_text().splitlines()
-    return [line.strip() for line in lines].index(text) + 1
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +26,6 @@ def server() -> Iterator[Server]:
 
 def test_an_exception_becomes_these_bytes(server: Server) -> None:
     reply = server.invoke("value", request_id="bytes")
-    number = line_of('raise ValueError("bad \\u00e9")', "raises.py")
-    # The first such line is the helper's, the handler's own comes later.
     lines = (HANDLERS / "raises.py").read_text().splitlines()
     number = max(
         at

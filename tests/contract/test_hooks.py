@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import Serve
+from tests.support.server import Serve
 
 FAILED = ", Error: Unhandled function error"
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Serve
-from tests.support.server import Server
+from tests.support.server import Serve, Server
 
 FAILED = ", Error: Unhandled function error"
 #: Ends every piece but the last of a line that was too long.

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +108,9 @@ class Output:
         self._stream.close()
 
 
+#: Starts servers that end with the test; the fixture `serve`.
+Serve = Callable[..., "Server"]
+
 #: Those that run now, for the fixture that looks for leftovers between tests.
 running: list[Server] = []
 
@@ -154,7 +157,7 @@ class Server:
     def __enter__(self) -> Server:
         """Start it and wait until it listens."""
         _be_subreaper(True)
-        self._process = subprocess.Popen(  # noqa: S603 - our own argv, no shell
+        self._process = subprocess.Popen(
             self._argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
