@@ -130,7 +130,7 @@ def directory(value: str) -> str:
     2 ms at start for nothing else.
     """
     try:
-        path = os.path.abspath(value)  # noqa: PTH100 - see above
+        path = os.path.abspath(text(value))  # noqa: PTH100 - see above
     except FileNotFoundError:
         raise ValueError(
             "cannot be found, the current directory is gone: give an absolute path"
@@ -198,24 +198,23 @@ def argv(value: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-def variable_names(value: str) -> tuple[str, ...]:
-    """Return the names of a comma list of environment variables."""
-    names = dict.fromkeys(name.strip() for name in value.split(",") if name.strip())
-    for name in names:
-        if "=" in name:
-            raise ValueError(
-                f"gives {name.partition('=')[0]} a value: name it only, and set it in "
-                "the environment"
-            )
-        if is_never_passed(name):
-            raise ValueError(
-                f"would pass on {name}, which no worker may see: leave it out "
-                "(a handler finds the credentials of its invocation in "
-                "context.credentials, a command with ALIBABA_CLOUD_CREDENTIALS)"
-            )
-    if not names:
+def variable_name(value: str) -> tuple[str, ...]:
+    """Return the name of one variable that workers may be given, as a tuple."""
+    name = value.strip()
+    if not name:
         raise ValueError("names no variable: give a name such as APP_MODE")
-    return tuple(names)
+    if "=" in name:
+        raise ValueError(
+            f"gives {name.partition('=')[0]} a value: name it only, and set it in "
+            "the environment"
+        )
+    if is_never_passed(name):
+        raise ValueError(
+            f"would pass on {name}, which no worker may see: leave it out "
+            "(a handler finds the credentials of its invocation in "
+            "context.credentials, a command with ALIBABA_CLOUD_CREDENTIALS)"
+        )
+    return (name,)
 
 
 def closest(word: str, options: Iterable[str]) -> str:

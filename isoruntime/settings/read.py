@@ -13,7 +13,8 @@ from isoruntime.settings.table import DECLARED, NOT_YET, Settings
 
 TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
 
     from isoruntime.settings.setting import Setting
 
@@ -35,7 +36,10 @@ def read_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Se
 
     Raises:
         InvalidSettings: lists every problem, not just the first.
+        TypeError: `flags` holds a name or a type that no flag has.
     """
+    if strangers := flags.keys() - {setting.name for setting in DECLARED} - {"fresh"}:
+        raise TypeError(f"no such flag: {', '.join(sorted(strangers))}")
     reading = _Reading(flags, environ)
     for setting in DECLARED:
         reading.read(setting)
@@ -67,28 +71,48 @@ class _Reading:
     def read(self, setting: Setting) -> None:
         """Take a setting from the first of its sources that has it."""
         if setting.name in self._flags:
-            given = self._flags[setting.name]
-            self._take(setting, setting.flag, _shown_flag(setting, given), given)
+            self._take(setting, setting.flag, self._flags[setting.name])
         elif setting.name == "max_invocations" and self._flags.get("fresh"):
-            self._take(setting, "--fresh", "--fresh", "1")
+            self._take(setting, "--fresh", "1")
         elif text := self._environ.get(setting.variable):
-            shown = f"{setting.variable}={_shown(setting, text)}"
-            self._take(setting, setting.variable, shown, text)
+            self._take(setting, setting.variable, text)
         else:
             self._take_from_platform(setting)
 
-    def _take(self, setting: Setting, source: str, shown: str, given: object) -> None:
+    def _take(self, setting: Setting, source: str, given: object) -> None:
+        self.sources[setting.name] = source
+        if setting.is_list:
+            self._take_list(setting, source, given)
+            return
         try:
             value = _value(setting, given)
         except ValueError as error:
-            self.problems.append(f"{shown} {error}")
-            self.refused.add(setting.name)
+            self._refuse(setting, f"{_shown(setting, source, given)} {error}")
             return
-        if setting.name in NOT_YET and value != setting.default:
-            self.problems.append(f"{shown} is not available in this version")
-            self.refused.add(setting.name)
         self.values[setting.name] = value
-        self.sources[setting.name] = source
+        if setting.name in NOT_YET and value != setting.default:
+            self._refuse(
+                setting,
+                f"{_shown(setting, source, given)} is not available in this version: "
+                "leave it out",
+            )
+
+    def _take_list(self, setting: Setting, source: str, given: object) -> None:
+        # An item at a time: one that is refused must not hide the next one.
+        texts = [given] if isinstance(given, str) else given
+        if not isinstance(texts, (list, tuple)):
+            raise TypeError(f"{setting.flag} as {type(given).__name__}")
+        values: list[object] = []
+        for item in _comma_separated(texts):
+            try:
+                values += _value(setting, item)
+            except ValueError as error:
+                self._refuse(setting, f"{_shown(setting, source, item)} {error}")
+        self.values[setting.name] = tuple(dict.fromkeys(values))
+
+    def _refuse(self, setting: Setting, problem: str) -> None:
+        self.problems.append(problem)
+        self.refused.add(setting.name)
 
     def _take_from_platform(self, setting: Setting) -> None:
         # The operator cannot mend what the platform sets, so it never stops a start.
@@ -102,38 +126,40 @@ class _Reading:
                 return
 
 
-def _value(setting: Setting, given: object) -> object:
+def _value(setting: Setting, given: object) -> Any:
     if given is None or given == []:
         raise ValueError(f"lacks its value: give {setting.flag} {setting.metavar}")
     if isinstance(given, bool):
         return given
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, (list, tuple)):
-        raise TypeError(f"{setting.flag} as {type(given).__name__}")
-    if None in texts:
-        raise ValueError(f"lacks its value: give {setting.flag} {setting.metavar}")
-    if any("\0" in text for text in texts):
-        raise ValueError("holds a NUL byte: give text without")
     if isinstance(given, str):
+        if "\0" in given:
+            raise ValueError("holds a NUL byte: give text without")
         return setting.parse(given)
-    return tuple(texts) if setting.is_argv else setting.parse(",".join(texts))
+    if setting.is_argv and isinstance(given, (list, tuple)):
+        return tuple(given)
+    raise TypeError(f"{setting.flag} as {type(given).__name__}")
 
 
-def _shown_flag(setting: Setting, given: object) -> str:
-    if isinstance(given, (list, tuple)):
-        words = [word for word in given if word is not None]
-        given = " ".join(words) if words else None
-    if given is None or given is True:
-        return setting.flag
-    return f"{setting.flag} {_shown(setting, str(given))}"
+def _comma_separated(texts: Iterable[str | None]) -> Iterator[str | None]:
+    for text in texts:
+        if text is None:
+            yield None
+        else:
+            # A comma at the end, as generated lists have it, is no empty name.
+            yield from [item for item in text.split(",") if item.strip()] or [text]
 
 
-def _shown(setting: Setting, text: str) -> str:
+def _shown(setting: Setting, source: str, given: object) -> str:
+    """Return a source and its value as the operator wrote them, on one line."""
+    if source == "--fresh" or given is None or given is True or given == []:
+        return source
+    between = "=" if source.startswith(OWN_PREFIX) else " "
     if setting.is_secret:
-        return "'***'"
+        return f"{source}{between}'***'"
+    text = " ".join(given) if isinstance(given, (list, tuple)) else str(given)
     if len(text) > _LONGEST_SHOWN:
         text = text[:_LONGEST_SHOWN] + "..."
-    return ascii(text) if not text.isprintable() else f"'{text}'"
+    return f"{source}{between}" + (f"'{text}'" if text.isprintable() else ascii(text))
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
@@ -155,11 +181,12 @@ def _contradictions(
     ):
         yield (
             f"{_told(settings, 'min_workers')} is more than "
-            f"{_told(settings, 'max_workers')}: give at least as many at most"
+            f"{_told(settings, 'max_workers')}: lower the first or raise the second"
         )
-    if flags.get("fresh") and settings.max_invocations != 1:
+    is_fresh = settings.max_invocations == 1 or "max_invocations" in refused
+    if flags.get("fresh") and not is_fresh:
         yield (
-            "--fresh means --max-invocations 1 and contradicts "
+            "--fresh is short for --max-invocations 1 and contradicts "
             f"{_told(settings, 'max_invocations')}: give one of the two"
         )
     if settings.command and settings.upstream:

@@ -235,7 +235,7 @@ class Settings:
         header="x-fc-function-timeout",
         parse=parse.positive_seconds,
         default=_default_timeout_s,
-        default_text="60; on FC 86400",
+        default_text="60, on FC 86400",
         metavar="S",
         doc="seconds one invocation may take; a smaller one in the request's header "
         "holds",
@@ -313,13 +313,13 @@ class Settings:
         group="isolation",
         parse=parse.OneOf("host", "none"),
         default=_default_network,
-        default_text="host; none under strict",
+        default_text="host, none under strict",
         doc="whether handlers reach the network",
     )
     env: tuple[str, ...] = setting(
         "--env",
         group="isolation",
-        parse=parse.variable_names,
+        parse=parse.variable_name,
         default=(),
         kind="list",
         metavar="NAME",

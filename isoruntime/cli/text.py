@@ -1,0 +1,83 @@
+"""What the commands say to a person: complaints, and the help of `serve`."""
+
+from __future__ import annotations
+
+import sys
+
+from isoruntime.settings import DECLARED, GROUPS, NOT_YET
+
+TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from isoruntime.settings import Setting
+
+#: Exit code of a command that was asked for something that cannot be.
+BAD_USAGE = 2
+
+_INTRODUCTION = (
+    "Runs the handler behind an HTTP server, each invocation in a worker process. "
+    "In brackets: the variables that are read where the flag is not given, of which "
+    "the first that is set counts, and the default."
+)
+_INDENT = 26
+_WIDEST = 100
+_NARROWEST = 60
+
+
+def complain(problems: Iterable[str]) -> None:
+    """Print problems to stderr, one a line."""
+    for problem in problems:
+        print(f"isoruntime: {problem}", file=sys.stderr)
+
+
+def serve_help() -> str:
+    """Return the help of `serve`: every setting, as the declarations have it."""
+    # Needed for help only, never on the way to serving.
+    import shutil
+    import textwrap
+
+    width = min(_WIDEST, max(_NARROWEST, shutil.get_terminal_size().columns))
+    lines = [
+        "usage: isoruntime serve [HANDLER] [OPTIONS]",
+        "",
+        *textwrap.wrap(_INTRODUCTION, width),
+    ]
+    for group in GROUPS:
+        lines += ["", f"{group}:"]
+        for setting in DECLARED:
+            if setting.group == group:
+                lines += _entry(_usage(setting), _meaning(setting), width)
+        if group == "workers":
+            lines += _entry("--fresh", "short for --max-invocations 1", width)
+    lines += _entry("--help", "print this and exit", width)
+    lines += _entry("--version", "print the version and exit", width)
+    return "\n".join(lines)
+
+
+def _usage(setting: Setting) -> str:
+    if setting.is_switch or not setting.flag.startswith("--"):
+        return setting.flag
+    return f"{setting.flag} {setting.metavar}"
+
+
+def _meaning(setting: Setting) -> str:
+    if setting.name in NOT_YET:
+        return f"not available in this version [{setting.variable}]"
+    sources = ", ".join((setting.variable, *setting.fc))
+    return f"{setting.doc} [{sources}, else {setting.default_text}]"
+
+
+def _entry(left: str, right: str, width: int) -> Iterator[str]:
+    import textwrap  # as above
+
+    wrapped = textwrap.wrap(
+        right, width - _INDENT, break_long_words=False, break_on_hyphens=False
+    )
+    left = f"  {left}"
+    if len(left) > _INDENT - 2:
+        yield left
+        left = ""
+    for line in wrapped:
+        yield f"{left:{_INDENT}}{line}"
+        left = ""
