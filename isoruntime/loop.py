@@ -11,8 +11,8 @@ the turn's end (output is flushed, touched connections are looked at again).
 Time (`now()`) is monotonic and leaves out the time the whole process tree was
 frozen: the platform stops an instance between invocations, and a laptop sleeps.
 Such a gap shows as a wait that took far longer than it was allowed to; no deadline
-and no idle timer may count it. While timers are armed a wait never lasts longer than
-`_TICK_S`, so that a freeze in mid-wait is noticed too.
+and no idle timer may count it. While `is_ticking` (somebody has a deadline to lose) a
+wait never lasts longer than `_TICK_S`, so that a freeze in mid-wait is noticed too.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Loop:
         self._order = count()
         self._stopped = False
         self._frozen_s = 0.0
-        self._turn_started = time.monotonic()
+        self.is_ticking = False
         self.at_turn_end: list[Callable[[], object]] = []
         self.slow_turns = 0
         self.turns = 0
@@ -238,7 +238,9 @@ class Loop:
             heapq.heappop(self._timers)
         if not self._timers:
             return max_wait_s
-        wait_s = max(0.0, min(self._timers[0][0] - self.now(), _TICK_S))
+        wait_s = max(0.0, self._timers[0][0] - self.now())
+        if self.is_ticking:
+            wait_s = min(wait_s, _TICK_S)
         return wait_s if max_wait_s is None else min(wait_s, max_wait_s)
 
     def _note_freeze(self, gap_s: float) -> None:

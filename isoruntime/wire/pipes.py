@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import IO, Final
 
 from isoruntime.wire.frames import HEADER, Frame, head, split_head
@@ -10,8 +11,12 @@ from isoruntime.wire.frames import HEADER, Frame, head, split_head
 #: One read from a pipe; a pipe holds 64 KiB unless it was enlarged.
 READ_BYTES: Final = 64 * 1024
 
+#: Asks a worker to write its Python stack to its trace. A real-time signal near the
+#: end of the range, where neither libraries nor users look for one.
+STACK_SIGNAL: Final = signal.SIGRTMAX - 2
 
-class PeerClosed(Exception):  # noqa: N818 - a signal between parts, not an error
+
+class PeerClosed(Exception):
     """The other end of the pipe is closed. Says nothing about its process."""
 
 

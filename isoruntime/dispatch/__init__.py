@@ -1,0 +1,1 @@
+"""One invocation: admission, deadline, lease, judgement."""

@@ -1,0 +1,309 @@
+"""A lease: exclusive use of one worker for one invocation, and its judgement.
+
+    INITIALIZING --reply--> RUNNING --reply------------> DONE
+          |                    |
+          +----- deadline -----+--> OVERDUE --exited---> DONE
+          +----- exited -------+-----------------------> DONE
+          +--- broke the protocol ---------------------> DONE
+
+A reply is input, not truth: it is judged here, and whatever is out of turn costs
+the worker its life and this caller alone an error. A worker goes back to the pool
+only from a conversation that ended where the protocol lets it end.
+
+Nothing here does I/O: the worker, the pool and the clock are handed in.
+"""
+
+from __future__ import annotations
+
+import enum
+from os.path import sep
+from typing import TYPE_CHECKING, Final
+
+from isoruntime.dispatch.invocation import FRAME_KINDS, Invocation, Outcome, Phase
+from isoruntime.errors import (
+    DeadlineExceeded,
+    HandlerRaised,
+    IsoruntimeError,
+    ProtocolViolation,
+    ResponseTooLarge,
+    Verdict,
+    WorkerDied,
+    WorkerOutOfTurn,
+)
+from isoruntime.wire import frames
+from isoruntime.wire.frames import Frame, Kind
+
+if TYPE_CHECKING:
+    from isoruntime.dispatch.dispatcher import Dispatcher
+    from isoruntime.observe.journal import Output
+    from isoruntime.pool.worker import ExitReport, Worker
+
+#: What a hung worker gets to write down its stack, before it is killed.
+_STACK_S: Final = 0.008
+#: What the zygote gets to report the end of a killed worker with its peak memory;
+#: the caller is answered then, whatever the tree is still doing.
+_REPORT_S: Final = 0.025
+
+
+class LeaseState(enum.Enum):
+    """How far the conversation is."""
+
+    INITIALIZING = "initializing"
+    RUNNING = "running"
+    OVERDUE = "overdue"
+    DONE = "done"
+
+
+class Lease:
+    """Holds a worker from the first request frame to the outcome."""
+
+    __slots__ = (
+        "_began_at",
+        "_dispatcher",
+        "_limit_s",
+        "_nonce",
+        "_output",
+        "_phase",
+        "deadline",
+        "invocation",
+        "state",
+        "worker",
+    )
+
+    def __init__(
+        self, dispatcher: Dispatcher, invocation: Invocation, worker: Worker
+    ) -> None:
+        self._dispatcher = dispatcher
+        self.invocation = invocation
+        self.worker = worker
+        self.state = LeaseState.RUNNING
+        self.deadline = 0.0
+        self._limit_s = 0.0
+        self._began_at = 0.0
+        self._nonce = b""
+        self._output: Output | None = None
+        self._phase = invocation.phase
+        worker.holder = self
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.invocation!r} {self.worker!r} {self.state.value}>"
+
+    def begin(self) -> None:
+        """Send the first request frame."""
+        dispatcher, invocation = self._dispatcher, self.invocation
+        needs_initializer = (
+            dispatcher.has_initializer and not self.worker.is_initialized
+        )
+        if needs_initializer and invocation.phase is Phase.INVOKE:
+            self.state = LeaseState.INITIALIZING
+            self._phase = Phase.INITIALIZE
+            self._request(dispatcher.init_timeout_s, b"")
+        elif invocation.phase is Phase.INVOKE:
+            self._request(dispatcher.timeout_s, invocation.event)
+        else:
+            self._request(dispatcher.init_timeout_s, b"")
+
+    def _request(self, timeout_s: float, event: object) -> None:
+        dispatcher, invocation = self._dispatcher, self.invocation
+        now = dispatcher.now()
+        self._began_at = now
+        self.deadline, self._limit_s = invocation.deadline(now, timeout_s)
+        dispatcher.watch_deadline(self.deadline)
+        self._nonce = nonce = dispatcher.next_nonce()
+        phase = self._phase
+        if phase is not invocation.phase or not invocation.is_started:
+            dispatcher.journal.start(phase.value, invocation.request_id)
+            invocation.is_started = phase is invocation.phase
+        left_ms = max(0, int((self.deadline - now) * 1000))
+        meta = b"%b\n%d\n%b" % (
+            invocation.request_id.encode(),
+            left_ms,
+            invocation.context,
+        )
+        frame_head = frames.head(FRAME_KINDS[phase], nonce, meta, len(event))  # type: ignore[arg-type]
+        self.worker.send(frame_head, event)  # type: ignore[arg-type]
+
+    # What the worker says.
+
+    def worker_printed(self, stream: str, data: bytes) -> None:
+        """Log output of user code."""
+        if self._output is None:
+            self._output = self._dispatcher.journal.open(self.invocation.request_id)
+        self._output.feed(stream, data)
+
+    def worker_replied(self, frame: Frame) -> None:
+        """Judge a reply."""
+        if self.state is LeaseState.OVERDUE or self.state is LeaseState.DONE:
+            return
+        if frame.nonce != self._nonce:
+            self.worker_broke(ProtocolViolation("a reply to no request"))
+            return
+        try:
+            outcome = self._judge(frame)
+        except ProtocolViolation as violation:
+            self.worker_broke(violation)
+            return
+        if frame.flags & frames.OUTPUT_PENDING:
+            self.worker.read_last_output()
+        if self._phase is Phase.INITIALIZE:
+            self._initialized(outcome)
+        else:
+            worn_out = bool(frame.flags & frames.WORN_OUT)
+            self._finish(outcome, worn_out=worn_out)
+
+    def _judge(self, frame: Frame) -> Outcome:
+        limit = self._dispatcher.max_response_bytes
+        if frame.kind == Kind.RESULT:
+            if len(frame.body) > limit:
+                return ResponseTooLarge(len(frame.body), limit)
+            return frame.body
+        if frame.kind == Kind.FAULT:
+            error_type = frame.meta.decode("utf-8", "replace")
+            return HandlerRaised(error_type, bytes(frame.body))
+        if frame.kind == Kind.TOO_LARGE:
+            try:
+                return ResponseTooLarge(int(frame.meta), limit)
+            except ValueError:
+                raise ProtocolViolation("a size that is no number") from None
+        raise ProtocolViolation(f"a frame of kind {frame.kind} in place of a reply")
+
+    def _initialized(self, outcome: Outcome) -> None:
+        failed = isinstance(outcome, Exception)
+        self.worker.is_initialized = not failed
+        if failed or self.invocation.phase is Phase.INITIALIZE:
+            # What an initializer leaves behind that failed half way, nobody knows.
+            self._finish(outcome, spoilt=failed)
+            return
+        self._close_output()
+        self._dispatcher.journal.end(
+            Phase.INITIALIZE.value, self.invocation.request_id, failed=False
+        )
+        self._phase = Phase.INVOKE
+        self.state = LeaseState.RUNNING
+        self._request(self._dispatcher.timeout_s, self.invocation.event)
+
+    def worker_broke(self, violation: ProtocolViolation) -> None:
+        """End a worker that spoke out of turn."""
+        if self.state in (LeaseState.OVERDUE, LeaseState.DONE):
+            return
+        verdict = self._verdict("protocol")
+        self._finish(WorkerOutOfTurn(str(violation), verdict), spoilt=True)
+
+    def worker_exited(self, report: ExitReport) -> None:
+        """Judge the end of the worker: nobody else can answer now."""
+        if self.state is LeaseState.DONE:
+            return
+        if self.state is LeaseState.OVERDUE:
+            self._finish(self._too_late(report.peak_memory_mb), is_gone=True)
+            return
+        invocation = self.invocation
+        if not invocation.is_retry and not self.worker.took_request:
+            # It died before it took the request, so nothing has happened yet and
+            # nobody needs to know.
+            self.state = LeaseState.DONE
+            self._dispatcher.try_again(self)
+            return
+        status = report.status
+        verdict = self._verdict(
+            "exit" if status.signal is None else "signal",
+            signal=status.signal_name,
+            exit_code=status.code,
+            peak_memory_mb=report.peak_memory_mb,
+        )
+        self._finish(WorkerDied(verdict), is_gone=True)
+
+    # What the clock says.
+
+    def deadline_passed(self) -> None:
+        """Ask for the stack, then end the worker with all it started."""
+        self.state = LeaseState.OVERDUE
+        asked = self.worker.ask_for_stack()
+        self._dispatcher.call_later(_STACK_S if asked else 0.0, self._kill_overdue)
+
+    def _kill_overdue(self) -> None:
+        if self.state is LeaseState.OVERDUE:
+            self._dispatcher.pool.kill(self.worker)
+            self._dispatcher.call_later(_REPORT_S, self._answer_overdue)
+
+    def _answer_overdue(self) -> None:
+        if self.state is LeaseState.OVERDUE:
+            self._finish(self._too_late(0.0), is_gone=True)
+
+    def _too_late(self, peak_memory_mb: float) -> DeadlineExceeded:
+        return DeadlineExceeded(self._verdict("timeout", peak_memory_mb=peak_memory_mb))
+
+    # The end.
+
+    def _verdict(
+        self,
+        cause: str,
+        *,
+        signal: str | None = None,
+        exit_code: int | None = None,
+        peak_memory_mb: float = 0.0,
+    ) -> Verdict:
+        dispatcher = self._dispatcher
+        self.worker.read_last_output()
+        trace = _user_stack(self.worker.read_trace())
+        if trace:
+            self.worker_printed("stderr", trace.encode() + b"\n")
+        return Verdict(
+            cause,
+            signal=signal,
+            exit_code=exit_code,
+            duration_ms=round((dispatcher.now() - self._began_at) * 1000),
+            max_memory_mb=round(peak_memory_mb, 2),
+            memory_limit_mb=dispatcher.memory_limit_mb,
+            timeout_s=self._limit_s,
+            log_tail=self._output.tail() if self._output is not None else "",
+            traceback=trace,
+        )
+
+    def _close_output(self) -> None:
+        if self._output is not None:
+            self._output.close()
+            self._output = None
+
+    def _finish(
+        self,
+        outcome: Outcome,
+        *,
+        worn_out: bool = False,
+        spoilt: bool = False,
+        is_gone: bool = False,
+    ) -> None:
+        """Close the books: output, End line, worker, caller, in this order."""
+        self.state = LeaseState.DONE
+        dispatcher, invocation = self._dispatcher, self.invocation
+        self._close_output()
+        failed = isinstance(outcome, Exception)
+        journal, request_id = dispatcher.journal, invocation.request_id
+        if isinstance(outcome, IsoruntimeError):
+            journal.error(request_id, dispatcher.error_body(outcome))
+        journal.end(self._phase.value, request_id, failed=failed)
+        if self._phase is not invocation.phase:
+            journal.start(invocation.phase.value, request_id)
+            journal.end(invocation.phase.value, request_id, failed=failed)
+        dispatcher.lease_ended(self)
+        worker = self.worker
+        if spoilt:
+            worker.holder = None
+            dispatcher.pool.kill(worker)
+        elif not is_gone:
+            dispatcher.pool.release(
+                worker, worn_out=worn_out, counts=invocation.phase is Phase.INVOKE
+            )
+        else:
+            worker.holder = None
+        invocation.done(outcome)
+
+
+def _user_stack(trace: str) -> str:
+    """Return a faulthandler dump without the frames below the handler, our own."""
+    ours = f"{sep}isoruntime{sep}"
+    lines = [
+        line
+        for line in trace.splitlines()
+        if not (line.startswith("  File ") and ours in line)
+    ]
+    return "\n".join(lines).strip()

@@ -1,0 +1,1 @@
+"""HTTP: waitress's connections on our loop, and what each request means."""

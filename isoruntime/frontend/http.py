@@ -1,0 +1,443 @@
+"""The adapter to waitress: the one module that knows its inside.
+
+waitress parses requests and keeps connections; what it does with threads is
+replaced. When a request is complete it calls `add_task(channel)` on the task
+dispatcher it was given. Ours notes the channel and looks at it after the events of
+this turn, since waitress holds a lock during the call. The request is then an
+`Exchange`; when its answer is known, now or a minute later, `channel.service()`
+runs with a task that has nothing to do but to write it, and waitress goes on with
+the connection as usual: the next pipelined request, keep-alive, or the close.
+
+What is relied upon, and tested in `tests/frontend/test_http.py`, of waitress 3.0:
+`create_server(_dispatcher=)`, `HTTPChannel.{requests, service, send, write_soon,
+outbufs, handle_close}`, `HTTPRequestParser.{received, parse_header, body_rcv}`,
+`wasyncore.readwrite`.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from typing import Any, Final
+
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
+from waitress.server import TcpWSGIServer
+
+from isoruntime.contract.answer import Answer
+from isoruntime.loop import Loop
+from isoruntime.wire.pipes import Body, EventFile
+
+#: The platform reuses connections that were idle for long, and reports a closed one
+#: as "Process exited unexpectedly" (fc-contract.md 2.4).
+_KEEP_ALIVE_S: Final = 24 * 3600
+_UPKEEP_S: Final = 60.0
+#: The platform's own limit is 8 KB; proxies in front of other deployments add theirs.
+_MAX_HEADER_BYTES: Final = 64 * 1024
+#: Events up to here stay in memory, larger ones go to a file on their way.
+_SPILL_BYTES: Final = 1 << 20
+_RECV_BYTES: Final = 128 * 1024
+#: What one connection may send in a turn, so that a fast reader of a large answer
+#: does not hold up everybody else.
+_SEND_BYTES: Final = 1 << 20
+#: A refused body up to this size is read and dropped, so that its sender gets to
+#: read the answer; above it the connection is closed.
+_MAX_DISCARD_BYTES: Final = 1 << 30
+#: Never reached: waitress would wait on a lock for the buffer to empty.
+_UNLIMITED: Final = 1 << 62
+
+
+class _Discarding(OverflowableBuffer):  # type: ignore[misc]
+    """A body buffer that counts on, but stops keeping, beyond a limit."""
+
+    def __init__(self, overflow: int, limit: int) -> None:
+        super().__init__(overflow)
+        self.limit = limit
+        self.received = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the body is larger than the limit."""
+        return self.received > self.limit
+
+    def append(self, data: bytes) -> None:
+        """Keep the bytes, unless there are too many of them already."""
+        self.received += len(data)
+        if self.received <= self.limit:
+            super().append(data)
+
+
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """waitress's parser with a body limit that keeps the connection usable."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Parse the head; then replace where the body is going to be kept."""
+        super().parse_header(header_plus)
+        if self.body_rcv is None:
+            return
+        limit = self.adj.max_event_bytes
+        buffer = _Discarding(self.adj.inbuf_overflow, limit)
+        if self.chunked:
+            self.body_rcv = ChunkedReceiver(buffer)
+        else:
+            if self.content_length > limit:
+                buffer.received = limit  # drop it from the first byte on
+            self.body_rcv = FixedStreamReceiver(self.content_length, buffer)
+        if self.is_too_large:
+            # A client that asks first is told at once.
+            self.expect_continue = False
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the body is over the limit, as far as is known."""
+        if self.body_rcv is None:
+            return False
+        buffer: _Discarding = self.body_rcv.getbuf()
+        return self.content_length > buffer.limit or buffer.is_over
+
+    def received(self, data: bytes) -> int:
+        """Take in bytes; do not wait for the rest of a hopeless body."""
+        consumed: int = super().received(data)
+        receiver = self.body_rcv
+        if receiver is not None and not self.completed and self.is_too_large:
+            asked_first = self.headers.get("EXPECT", "").lower() == "100-continue"
+            hopeless = max(self.content_length, receiver.getbuf().received)
+            if asked_first or hopeless > _MAX_DISCARD_BYTES:
+                self.completed = True
+                self.connection_close = True
+        return consumed
+
+    def event(self) -> Body:
+        """Return the body: bytes, or the file waitress has spilled it to."""
+        if self.body_rcv is None:
+            return b""
+        buffer = self.body_rcv.getbuf()
+        if buffer.buf is None:
+            return bytes(buffer.strbuf)
+        if buffer.overflowed:
+            file = buffer.getfile()
+            file.flush()
+            return EventFile(file.fileno(), len(buffer))
+        value: bytes = buffer.getfile().getvalue()
+        return value
+
+
+class _Memory(ReadOnlyFileBasedBuffer):  # type: ignore[misc]
+    """A large answer as an output buffer: sent from where it is, never copied."""
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._data = memoryview(data)
+        self.remain = len(self._data)
+
+    def __len__(self) -> int:
+        return self.remain
+
+    def get(self, numbytes: int = -1, skip: bool = False) -> memoryview:
+        """Return the next bytes."""
+        end = len(self._data) if numbytes < 0 else numbytes
+        return self._data[:end]
+
+    def skip(self, numbytes: int, allow_prune: int = 0) -> None:
+        """Forget bytes that were sent."""
+        self._data = self._data[numbytes:]
+        self.remain = len(self._data)
+
+    def close(self) -> None:
+        """Let go of the answer."""
+        self._data = memoryview(b"")
+        self.remain = 0
+
+
+class AnswerTask:
+    """What `HTTPChannel.service` runs: writes the answer that is there already."""
+
+    wrote_header = True
+    close_on_finish = False
+
+    def __init__(self, channel: Channel, request: Parser) -> None:
+        self._channel = channel
+        self.request = request
+
+    def service(self) -> None:
+        """Write head and body, in one system call if they are small."""
+        channel = self._channel
+        answer = channel.answer
+        channel.answer = None
+        if answer is None:
+            self.close_on_finish = True
+            return
+        request = self.request
+        self.close_on_finish = answer.close or request.connection_close
+        head = _head_of(answer, request, self.close_on_finish)
+        body = b"" if request.command == "HEAD" else answer.body
+        if len(body) <= _RECV_BYTES:
+            channel.write_soon(head + body)
+        else:
+            channel.write_soon(head)
+            channel.write_soon(_Memory(body))
+
+
+_REASONS: Final = {
+    200: b"OK",
+    400: b"Bad Request",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    413: b"Content Too Large",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+
+
+class _Clock:
+    """The `Date` header, formatted once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = b""
+
+    def date(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._text = formatdate(second, usegmt=True).encode()
+        return self._text
+
+
+_clock = _Clock()
+
+
+def _head_of(answer: Answer, request: Parser, close: bool) -> bytes:
+    version = b"1.0" if request.version == "1.0" else b"1.1"
+    status = answer.status
+    lines = [
+        b"HTTP/%b %d %b\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d"
+        % (
+            version,
+            status,
+            _REASONS.get(status, b"Unknown"),
+            _clock.date(),
+            answer.content_type.encode("latin-1"),
+            len(answer.body),
+        )
+    ]
+    for name, value in answer.headers:
+        lines.append(f"{name}: {value}".encode("latin-1"))
+    if close:
+        lines.append(b"Connection: close")
+    elif version == b"1.0":
+        lines.append(b"Connection: keep-alive")
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that is answered when the answer is there."""
+
+    task_class = AnswerTask
+    error_task_class = AnswerTask
+    parser_class = Parser
+    #: set for the time between the outcome and its writing
+    answer: Answer | None = None
+    exchange: Exchange | None = None
+    _sent = 0
+
+    def handle_write(self) -> None:
+        """Send more of what is buffered."""
+        self._sent = 0
+        super().handle_write()
+        if self.postponed and not self.total_outbufs_len:
+            self.postponed = False
+            self.server.task_dispatcher.add_task(self)
+
+    #: a pipelined request that waits for the last answer to be read
+    postponed = False
+
+    def send(self, data: bytes | memoryview, do_close: bool = True) -> int:
+        """Send as much as a connection may in one turn."""
+        if self._sent >= _SEND_BYTES:
+            return 0
+        sent: int = super().send(data, do_close=do_close)
+        self._sent += sent
+        return sent
+
+    def finish(self, answer: Answer) -> None:
+        """Answer the request that is first in line."""
+        self.answer = answer
+        self.exchange = None
+        self._sent = 0
+        self.service()
+        if self._fileno is not None:
+            self.server.loop.touch(self._fileno)
+
+    def handle_close(self) -> None:
+        """Tell whoever works for this client that it has gone."""
+        super().handle_close()
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.client_left()
+
+
+class Exchange:
+    """One request, and the duty to answer it exactly once."""
+
+    __slots__ = ("_channel", "on_client_left", "request")
+
+    def __init__(self, channel: Channel, request: Parser) -> None:
+        self._channel: Channel | None = channel
+        self.request = request
+        self.on_client_left: Callable[[], object] | None = None
+        channel.exchange = self
+
+    def answer(self, answer: Answer) -> None:
+        """Send the answer; a second one is ignored."""
+        channel, self._channel = self._channel, None
+        self.on_client_left = None
+        if channel is not None:
+            channel.finish(answer)
+
+    def client_left(self) -> None:
+        """Hand the news on, once."""
+        callback, self.on_client_left = self.on_client_left, None
+        if callback is not None:
+            callback()
+
+
+class _TaskDispatcher:
+    """Takes complete requests from waitress, for after this turn's events."""
+
+    def __init__(self, loop: Loop, on_request: Callable[[Exchange], object]) -> None:
+        self._loop = loop
+        self._on_request = on_request
+
+    def add_task(self, channel: Channel) -> None:
+        """Note a request; called with the channel's lock held."""
+        self._loop.call_soon(lambda: self._begin(channel))
+
+    def _begin(self, channel: Channel) -> None:
+        if not channel.requests or channel.exchange is not None:
+            return
+        if channel.total_outbufs_len:
+            # A client that pipelines and does not read must not fill the memory.
+            channel.postponed = True
+            return
+        self._on_request(Exchange(channel, channel.requests[0]))
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        """Do nothing: there are no threads."""
+        return False
+
+
+class _Server(TcpWSGIServer):  # type: ignore[misc]
+    channel_class = Channel
+    loop: Loop
+
+    def pull_trigger(self) -> None:
+        """Do nothing: waitress wakes its loop from threads, and there are none."""
+
+
+class HttpServer:
+    """waitress's server objects on our loop."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sockets: Iterable[socket.socket],
+        on_request: Callable[[Exchange], object],
+        *,
+        max_event_bytes: int,
+        connection_limit: int,
+    ) -> None:
+        self._loop = loop
+        loop.dispatch = wasyncore.readwrite
+        dispatcher = _TaskDispatcher(loop, on_request)
+        adjustments = Adjustments(
+            sockets=list(sockets),
+            channel_timeout=_KEEP_ALIVE_S,
+            cleanup_interval=int(_UPKEEP_S),
+            connection_limit=connection_limit,
+            channel_request_lookahead=1,
+            max_request_header_size=_MAX_HEADER_BYTES,
+            max_request_body_size=_UNLIMITED,
+            inbuf_overflow=_SPILL_BYTES,
+            outbuf_overflow=_UNLIMITED,
+            outbuf_high_watermark=_UNLIMITED,
+            recv_bytes=_RECV_BYTES,
+            clear_untrusted_proxy_headers=False,
+            log_socket_errors=False,
+            ident=None,
+        )
+        adjustments.max_event_bytes = max_event_bytes
+        self._servers = [
+            self._serve(sock, adjustments, dispatcher) for sock in adjustments.sockets
+        ]
+        self._upkeep()
+
+    def _serve(
+        self, sock: socket.socket, adjustments: Adjustments, dispatcher: _TaskDispatcher
+    ) -> _Server:
+        server = _Server(
+            _no_application,
+            self._loop.connections,
+            True,
+            sock,
+            dispatcher=dispatcher,
+            adj=adjustments,
+            bind_socket=False,
+            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
+        )
+        server.loop = self._loop
+        return server
+
+    def _upkeep(self) -> None:
+        # `readable()` of a server is where waitress closes connections that were
+        # idle for too long, and notices that there is room for new ones.
+        for server in self._servers:
+            if server.socket is not None:
+                self._loop.touch(server._fileno)
+        self._loop.call_later(_UPKEEP_S, self._upkeep)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return sum(len(server.active_channels) for server in self._servers)
+
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that are there go on."""
+        for server in self._servers:
+            if server.socket is not None:
+                server.close()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether an answer is still on its way to a client."""
+        return any(
+            channel.total_outbufs_len
+            for server in self._servers
+            for channel in server.active_channels.values()
+        )
+
+    def close_connections(self) -> None:
+        """Close every connection, whatever is on it."""
+        for server in self._servers:
+            for channel in list(server.active_channels.values()):
+                channel.handle_close()
+
+
+def _no_application(environ: Any, start_response: Any) -> Iterable[bytes]:
+    raise AssertionError("requests are dispatched, not handed to an application")
+
+
+# waitress's own constants are those of poll; the loop hands on those of epoll.
+assert (select.EPOLLIN, select.EPOLLOUT) == (select.POLLIN, select.POLLOUT)

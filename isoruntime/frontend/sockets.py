@@ -1,0 +1,35 @@
+"""Listening sockets, made before anything that takes time to import."""
+
+from __future__ import annotations
+
+import socket
+
+
+def listen(host: str, port: int, backlog: int = 1024) -> list[socket.socket]:
+    """Return listening sockets for every address that `host` stands for.
+
+    Raises:
+        OSError: an address cannot be had.
+    """
+    sockets: list[socket.socket] = []
+    infos = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    try:
+        for family, kind, proto, _, address in dict.fromkeys(infos):
+            sock = socket.socket(family, kind, proto)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if port == 0 and len(sockets) > 1:
+                # Any port, but the same one for all addresses.
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            sock.bind(address)
+            sock.listen(backlog)
+            sock.setblocking(False)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets

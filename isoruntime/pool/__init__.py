@@ -1,0 +1,1 @@
+"""Which workers exist, and what each of them does."""

@@ -1,0 +1,465 @@
+"""The pool: as many workers as the work needs, lent one invocation at a time.
+
+How many there are follows from the load: one for every invocation that runs or
+waits, and one spare that is forked ahead of need, between the configured bounds.
+Free workers lie on a stack, so that a light load keeps few of them warm and the
+others can go.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Protocol
+
+from isoruntime.errors import (
+    DeadlineExceeded,
+    ExitStatus,
+    HandlerNotLoaded,
+    InvocationError,
+    ProtocolViolation,
+    Verdict,
+    WorkerDied,
+)
+from isoruntime.loop import Loop, Timer
+from isoruntime.pool.states import WorkerEvent, WorkerState
+from isoruntime.pool.supervisor import LoadState, Preload, Supervisor
+from isoruntime.pool.worker import ExitReport, Worker
+from isoruntime.wire.frames import Frame, Kind
+from isoruntime.wire.order import LoadOrder
+from isoruntime.zygote.client import Zygote
+
+_log = logging.getLogger("isoruntime.pool")
+
+#: An idle worker is let go after so long without work for it.
+_IDLE_S = 60.0
+_SHRINK_EVERY_S = 10.0
+#: How long a worker that was sent off may take over its exit functions.
+_GOODBYE_S = 1.0
+#: The zygote's report follows a death at once; if it does not come, we go on.
+_REPORT_S = 0.1
+_UNFORKED_RETRY_S = 0.5
+
+
+class Demand(Protocol):
+    """Who uses the workers, and says how many are wanted."""
+
+    @property
+    def waiting(self) -> int: ...
+    def workers_available(self) -> None: ...
+    def handler_unavailable(self, error: InvocationError) -> None: ...
+    def stray_output(self, stream: str, data: bytes) -> None: ...
+
+
+class PoolSize:
+    """The bounds the pool keeps to, and what wears a worker out."""
+
+    __slots__ = ("max_age_s", "max_invocations", "max_workers", "min_workers")
+
+    def __init__(
+        self,
+        min_workers: int = 1,
+        max_workers: int = 32,
+        max_invocations: int = 0,
+        max_age_s: float = 0.0,
+    ) -> None:
+        self.min_workers = min_workers
+        self.max_workers = max_workers
+        self.max_invocations = max_invocations
+        self.max_age_s = max_age_s
+
+
+class WorkerPool:
+    """The workers that exist; every one belongs to at most one lease."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        size: PoolSize,
+        order: LoadOrder,
+        environment: Mapping[str, str],
+        *,
+        preload: Preload = Preload.AUTO,
+        init_timeout_s: float = 300.0,
+    ) -> None:
+        self._loop = loop
+        self.size = size
+        self._max_body = order.max_response_bytes + (1 << 20)
+        self.supervisor = Supervisor(
+            loop,
+            self,
+            order,
+            environment,
+            preload=preload,
+            init_timeout_s=init_timeout_s,
+        )
+        self.demand: Demand | None = None
+        #: called whenever the handler has been loaded, or has not
+        self.on_load_state: Callable[[], object] | None = None
+        self._is_output_paused = False
+        self._slots = count(1)
+        self.workers: dict[int, Worker] = {}
+        self._idle: list[Worker] = []
+        self.busy = 0
+        self.booting = 0
+        self._shrink_timer: Timer | None = None
+        self._fork_timer: Timer | None = None
+        self._is_stopping = False
+        self._when_empty: Callable[[], object] | None = None
+        self._goodbye: Timer | None = None
+
+    def start(self) -> None:
+        """Begin loading the handler; workers follow as soon as it is there."""
+        self.supervisor.start()
+
+    def stop(self, on_gone: Callable[[], object]) -> None:
+        """Let every worker go, then the zygote; call `on_gone` at the end."""
+        self._is_stopping = True
+        self._disarm()
+        for worker in list(self.workers.values()):
+            if worker.state is WorkerState.BUSY:
+                self.kill(worker)
+            elif worker.state is not WorkerState.DOOMED:
+                self.retire(worker)
+        if self.workers:
+            # Their exit functions get their time; the zygote ends what is left.
+            self._when_empty = on_gone
+            self._goodbye = self._loop.call_later(_GOODBYE_S, self._dismiss)
+        else:
+            self.supervisor.stop(on_gone)
+
+    def _dismiss(self) -> None:
+        on_gone, self._when_empty = self._when_empty, None
+        if self._goodbye is not None:
+            self._goodbye.cancel()
+        if on_gone is not None:
+            self.supervisor.stop(on_gone)
+
+    # Is there anything to be had?
+
+    @property
+    def load_error(self) -> InvocationError | None:
+        """Why no worker can be had at present; None if one can, soon at least."""
+        if self.supervisor.state is LoadState.FAILED:
+            return self.supervisor.error
+        return None
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether the handler is still being imported for the first worker."""
+        if self.supervisor.state is LoadState.LOADING:
+            return True
+        return (
+            self.supervisor.state is LoadState.READY
+            and self.booting > 0
+            and self.busy == 0
+            and not self._idle
+        )
+
+    def retry_load(self) -> bool:
+        """Have the handler loaded again; return whether that is under way."""
+        return self.supervisor.retry() or self.load_error is None
+
+    @property
+    def idle(self) -> tuple[Worker, ...]:
+        """The workers that are free, the one used last at the end."""
+        return tuple(self._idle)
+
+    # Lending.
+
+    def take(self, worker: Worker | None = None) -> Worker | None:
+        """Lend a free worker (or this one), if there is one."""
+        if worker is not None:
+            self._idle.remove(worker)
+        elif self._idle:
+            worker = self._idle.pop()
+        else:
+            return None
+        worker.on(WorkerEvent.LEASE)
+        self.busy += 1
+        self.balance()
+        return worker
+
+    def release(
+        self, worker: Worker, *, worn_out: bool = False, counts: bool = True
+    ) -> None:
+        """Take back a worker whose conversation ended where it may end.
+
+        A conversation that `counts` is an invocation, as opposed to a hook.
+        """
+        worker.holder = None
+        worker.served += counts
+        self.busy -= 1
+        if worn_out or self._is_spent(worker) or self._is_stopping:
+            worker.on(WorkerEvent.RETIRE)
+        worker.on(WorkerEvent.RELEASE)
+        if worker.state is WorkerState.IDLE:
+            worker.idle_since = self._loop.now()
+            self._idle.append(worker)
+        else:
+            self._send_off(worker)
+            self.balance()
+        if self.demand is not None and self.demand.waiting and self._idle:
+            self.demand.workers_available()
+
+    def _is_spent(self, worker: Worker) -> bool:
+        size = self.size
+        if size.max_invocations and worker.served >= size.max_invocations:
+            return True
+        return bool(
+            size.max_age_s and self._loop.now() - worker.born_at >= size.max_age_s
+        )
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker and everything it started; its exit report follows."""
+        if worker.state in (WorkerState.DEAD, WorkerState.DOOMED):
+            return
+        self._count_out(worker)
+        worker.on(WorkerEvent.KILL)
+        worker.zygote.kill_worker(worker.slot)
+
+    def retire(self, worker: Worker) -> None:
+        """Let a worker go that is not in use."""
+        self._count_out(worker)
+        worker.on(WorkerEvent.RETIRE)
+        self._send_off(worker)
+
+    def _count_out(self, worker: Worker) -> None:
+        """Note that a worker stops being what it is."""
+        if worker.state is WorkerState.IDLE:
+            self._idle.remove(worker)
+        elif worker.state is WorkerState.BOOTING:
+            self.booting -= 1
+        elif worker.state in (WorkerState.BUSY, WorkerState.RETIRING):
+            self.busy -= 1
+
+    def _send_off(self, worker: Worker) -> None:
+        worker.say_goodbye()
+        slot, zygote = worker.slot, worker.zygote
+
+        def kill_if_there() -> None:
+            if slot in self.workers:
+                zygote.kill_worker(slot)
+
+        self._loop.call_later(_GOODBYE_S, kill_if_there)
+
+    # How many?
+
+    def balance(self) -> None:
+        """Order forks until there are as many workers as are wanted."""
+        if self.supervisor.state is not LoadState.READY or self._is_stopping:
+            return
+        zygote = self.supervisor.zygote
+        if zygote is None or self._fork_timer is not None:
+            return
+        waiting = self.demand.waiting if self.demand is not None else 0
+        size = self.size
+        wanted = self.busy + waiting + (1 if self.busy or waiting else 0)
+        wanted = min(size.max_workers, max(size.min_workers, wanted))
+        missing = wanted - self.busy - self.booting - len(self._idle)
+        if missing > 0 and self.supervisor.imports_in_worker:
+            # An import may take a second of a core: one worker tries it out first.
+            missing = missing if self.busy or self._idle else 1 - self.booting
+        for _ in range(missing):
+            self._fork(zygote)
+        if self._shrink_timer is None and len(self.workers) > size.min_workers:
+            self._shrink_timer = self._loop.call_later(_SHRINK_EVERY_S, self._shrink)
+
+    def _fork(self, zygote: Zygote) -> None:
+        slot = next(self._slots)
+        worker = Worker(slot, zygote, self._loop, self, self._max_body)
+        self.workers[slot] = worker
+        self.booting += 1
+        zygote.fork(slot)
+        limit_s = self.supervisor.init_timeout_s
+
+        def give_up() -> None:
+            if worker.state is WorkerState.BOOTING:
+                self._boot_too_slow(worker)
+
+        if self.supervisor.imports_in_worker:
+            self._loop.call_later(limit_s, give_up)
+
+    def _shrink(self) -> None:
+        self._shrink_timer = None
+        if self._is_stopping:
+            return
+        now, size = self._loop.now(), self.size
+        surplus = min(
+            len(self._idle) - (1 if self.busy else 0),
+            len(self._idle) + self.busy + self.booting - size.min_workers,
+        )
+        for worker in self._idle[: max(0, surplus)]:
+            if now - worker.idle_since >= _IDLE_S:
+                self.retire(worker)
+        if size.max_age_s:
+            for worker in tuple(self._idle):
+                if now - worker.born_at >= size.max_age_s:
+                    self.retire(worker)
+        self.balance()
+        if self._shrink_timer is None and (
+            len(self.workers) > size.min_workers or size.max_age_s
+        ):
+            self._shrink_timer = self._loop.call_later(_SHRINK_EVERY_S, self._shrink)
+
+    def _disarm(self) -> None:
+        for timer in (self._shrink_timer, self._fork_timer):
+            if timer is not None:
+                timer.cancel()
+
+    # What the supervisor says.
+
+    def load_state_changed(self) -> None:
+        """Fork, or tell everybody who waits why there is nothing to wait for."""
+        if self.on_load_state is not None:
+            self.on_load_state()
+        error = self.load_error
+        if error is not None and self.demand is not None:
+            self.demand.handler_unavailable(error)
+        else:
+            self.balance()
+
+    def worker_forked(
+        self, zygote: Zygote, slot: int, pid: int, descriptors: dict[str, int]
+    ) -> None:
+        """Connect to a process that was just forked."""
+        worker = self.workers[slot]
+        worker.attach(pid, descriptors)
+        if self._is_output_paused:
+            worker.pause_output()
+        if worker.state is WorkerState.DOOMED:
+            # It was sent off or killed before it was there.
+            zygote.kill_worker(slot)
+
+    def worker_unforked(self, zygote: Zygote, slot: int, reason: str) -> None:
+        """Wait a little when the system has no process to spare."""
+        worker = self.workers.pop(slot)
+        self._count_out(worker)
+        worker.on(WorkerEvent.EXITED)
+        _log.error("cannot fork a worker: %s", reason)
+        if self._fork_timer is None:
+            self._fork_timer = self._loop.call_later(
+                _UNFORKED_RETRY_S, self._fork_again
+            )
+
+    def _fork_again(self) -> None:
+        self._fork_timer = None
+        self.balance()
+
+    def worker_exited(
+        self, zygote: Zygote, slot: int, status: ExitStatus, peak_kb: int
+    ) -> None:
+        """Clear up after a worker, and tell its holder how it ended."""
+        worker = self.workers.get(slot)
+        if worker is not None:
+            self._bury(worker, ExitReport(status, peak_kb / 1024))
+
+    def worker_vanished(self, worker: Worker) -> None:
+        """Note a death; the zygote's report of it is on its way, or lost."""
+
+        def report_is_lost() -> None:
+            if worker.state is not WorkerState.DEAD:
+                self._bury(worker, ExitReport(ExitStatus()))
+
+        self._loop.call_later(_REPORT_S, report_is_lost)
+
+    def _bury(self, worker: Worker, report: ExitReport) -> None:
+        del self.workers[worker.slot]
+        was = worker.state
+        if was is WorkerState.BUSY:
+            # Its answer may still be in the pipe, but it must not be lent again.
+            worker.on(WorkerEvent.RETIRE)
+        worker.read_last_words()
+        self._count_out(worker)
+        worker.on(WorkerEvent.EXITED)
+        holder, worker.holder = worker.holder, None
+        if holder is not None:
+            holder.worker_exited(report)
+        worker.close()
+        if was is WorkerState.BOOTING and worker.zygote is self.supervisor.zygote:
+            self._died_booting(worker, report)
+        if self._when_empty is not None and not self.workers:
+            self._dismiss()
+        self.balance()
+
+    def zygote_gone(self, zygote: Zygote) -> None:
+        """Bury the workers of a zygote that ended: the kernel killed them with it."""
+        for worker in list(self.workers.values()):
+            if worker.zygote is zygote:
+                worker.kill_alone()
+                self._bury(worker, ExitReport(ExitStatus(signal=9)))
+
+    def zygote_output(self, data: bytes) -> None:
+        """Hand on what the handler prints at import."""
+        if self.demand is not None:
+            self.demand.stray_output("stdout", data)
+
+    # Output: whoever reads ours too slowly slows down those who write it.
+
+    def pause_output(self) -> None:
+        """Read no more of what workers print, for the time being."""
+        if not self._is_output_paused:
+            self._is_output_paused = True
+            for worker in self.workers.values():
+                worker.pause_output()
+
+    def resume_output(self) -> None:
+        """Go on reading what workers print."""
+        if self._is_output_paused:
+            self._is_output_paused = False
+            for worker in self.workers.values():
+                worker.resume_output()
+
+    # What workers say outside of any lease.
+
+    def frame_without_lease(self, worker: Worker, frame: Frame) -> None:
+        """Take READY or FAILED; anything else is out of turn."""
+        if worker.state is WorkerState.BOOTING and frame.kind == Kind.READY:
+            self.booting -= 1
+            worker.on(WorkerEvent.READY)
+            worker.idle_since = self._loop.now()
+            self._idle.append(worker)
+            if self.supervisor.imports_in_worker:
+                self.supervisor.worker_loaded()
+            self.balance()
+            if self.demand is not None:
+                self.demand.workers_available()
+        elif worker.state is WorkerState.BOOTING and frame.kind == Kind.FAILED:
+            self._count_out(worker)
+            worker.on(WorkerEvent.KILL)
+            error_type = frame.meta.decode("utf-8", "replace")
+            error = HandlerNotLoaded(error_type, bytes(frame.body))
+            self.supervisor.worker_failed_to_load(error)
+        elif worker.state is not WorkerState.DOOMED:
+            violation = ProtocolViolation(f"a frame of kind {frame.kind} out of turn")
+            self.violation_without_lease(worker, violation)
+
+    def output_without_lease(self, worker: Worker, stream: str, data: bytes) -> None:
+        """Hand on what a worker prints at import or from a thread."""
+        if self.demand is not None:
+            self.demand.stray_output(stream, data)
+
+    def violation_without_lease(
+        self, worker: Worker, violation: ProtocolViolation
+    ) -> None:
+        """End a worker that speaks when nobody asked it."""
+        _log.warning("%r: %s; it is replaced", worker, violation)
+        self.kill(worker)
+
+    def _died_booting(self, worker: Worker, report: ExitReport) -> None:
+        status = report.status
+        verdict = Verdict(
+            "exit" if status.signal is None else "signal",
+            signal=status.signal_name,
+            exit_code=status.code,
+            duration_ms=int((self._loop.now() - worker.born_at) * 1000),
+            max_memory_mb=report.peak_memory_mb,
+        )
+        self.supervisor.worker_failed_to_load(WorkerDied(verdict))
+
+    def _boot_too_slow(self, worker: Worker) -> None:
+        self.kill(worker)
+        limit_s = self.supervisor.init_timeout_s
+        verdict = Verdict("timeout", duration_ms=int(limit_s * 1000), timeout_s=limit_s)
+        self.supervisor.worker_failed_to_load(DeadlineExceeded(verdict))

@@ -1,0 +1,310 @@
+"""The front end's view of one worker: its pipes, its state, its end."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+from fcntl import ioctl
+from functools import partial
+from termios import FIONREAD
+from typing import Final, NamedTuple, Protocol
+
+from isoruntime.errors import ExitStatus, ProtocolViolation
+from isoruntime.loop import READ, Loop
+from isoruntime.pool.states import WorkerEvent, WorkerState, next_state
+from isoruntime.wire.frames import Frame, FrameDecoder
+from isoruntime.wire.pipes import (
+    READ_BYTES,
+    STACK_SIGNAL,
+    Body,
+    FrameSender,
+    PeerClosed,
+)
+from isoruntime.zygote.client import Zygote
+
+#: A worker that prints without end from a thread must not keep its caller waiting:
+#: so many reads empty a full pipe twice over.
+_LAST_READS: Final = 8
+_MAX_TRACE: Final = 64 * 1024
+_OUTPUTS: Final = frozenset({"stdout", "stderr"})
+
+
+class ExitReport(NamedTuple):
+    """How a worker ended, as its parent, the zygote, saw it."""
+
+    status: ExitStatus
+    peak_memory_mb: float = 0.0
+
+
+class Holder(Protocol):
+    """Who holds a worker: hears all that comes from it until it lets go."""
+
+    def worker_replied(self, frame: Frame) -> None: ...
+    def worker_printed(self, stream: str, data: bytes) -> None: ...
+    def worker_broke(self, violation: ProtocolViolation) -> None: ...
+    def worker_exited(self, report: ExitReport) -> None: ...
+
+
+class Keeper(Protocol):
+    """Who keeps the workers: hears what nobody holds a lease for."""
+
+    def frame_without_lease(self, worker: Worker, frame: Frame) -> None: ...
+    def output_without_lease(
+        self, worker: Worker, stream: str, data: bytes
+    ) -> None: ...
+    def violation_without_lease(
+        self, worker: Worker, violation: ProtocolViolation
+    ) -> None: ...
+    def worker_vanished(self, worker: Worker) -> None: ...
+
+
+class Worker:
+    """One worker process.
+
+    All its descriptors are watched from its fork to its end, so that an invocation
+    costs no registration, and so that words out of turn are noticed at once.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_fds",
+        "_frame_bytes",
+        "_is_reply_open",
+        "_keeper",
+        "_loop",
+        "_sender",
+        "born_at",
+        "holder",
+        "idle_since",
+        "is_initialized",
+        "pid",
+        "served",
+        "slot",
+        "state",
+        "zygote",
+    )
+
+    def __init__(
+        self, slot: int, zygote: Zygote, loop: Loop, keeper: Keeper, max_body: int
+    ) -> None:
+        self.slot = slot
+        self.zygote = zygote
+        self.pid = 0
+        self.state = WorkerState.BOOTING
+        self.served = 0
+        self.born_at = loop.now()
+        self.idle_since = self.born_at
+        self.is_initialized = False
+        self.holder: Holder | None = None
+        self._loop = loop
+        self._keeper = keeper
+        self._fds: dict[str, int] = {}
+        self._sender: FrameSender | None = None
+        self._decoder = FrameDecoder(max_body)
+        self._frame_bytes = 0
+        self._is_reply_open = True
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.slot} pid={self.pid} {self.state.value}>"
+
+    def on(self, event: WorkerEvent) -> None:
+        """Move to the next state.
+
+        Raises:
+            IllegalTransition: the table has no such move.
+        """
+        self.state = next_state(self.state, event)
+
+    def attach(self, pid: int, descriptors: dict[str, int]) -> None:
+        """Take over the descriptors of the process that was forked."""
+        self.pid = pid
+        self._fds = descriptors
+        self._sender = FrameSender(descriptors["request"])
+        watch = self._loop.watch
+        watch(descriptors["reply"], self._on_reply)
+        self.resume_output()
+        if "pidfd" in descriptors:
+            watch(descriptors["pidfd"], self._on_pidfd)
+
+    def close(self) -> None:
+        """Give all descriptors back; the process is gone or as good as."""
+        for fd in self._fds.values():
+            self._loop.unwatch(fd)
+            os.close(fd)
+        self._fds.clear()
+
+    # Requests.
+
+    def send(self, frame_head: bytes, body: Body) -> None:
+        """Begin a request; the loop carries on with what the pipe did not take."""
+        sender = self._sender
+        assert sender is not None
+        self._frame_bytes = len(frame_head) + len(body)
+        try:
+            if not sender.send(frame_head, body):
+                self._loop.watch(
+                    self._fds["request"], self._on_writable, read=False, write=True
+                )
+        except PeerClosed:
+            # It closed its pipe or died. A death is reported by its parent; a
+            # living worker that does not listen has a deadline.
+            self._frame_bytes = 0
+
+    def _on_writable(self, events: int) -> None:
+        assert self._sender is not None
+        try:
+            is_done = self._sender.resume()
+        except PeerClosed:
+            is_done = True
+        if is_done:
+            self._loop.unwatch(self._fds["request"])
+
+    @property
+    def took_request(self) -> bool:
+        """Whether the worker has taken (any of) the last request from its pipe.
+
+        This is the acknowledgement: the kernel knows how much is still in the pipe,
+        so no frame and no system call of the worker's is spent on it. A request that
+        was not written to the end cannot have been begun either.
+        """
+        if self._sender is None or self._sender.is_busy:
+            return False
+        count = array.array("i", [0])
+        try:
+            ioctl(self._fds["request"], FIONREAD, count)
+        except (OSError, KeyError):
+            return True
+        return count[0] < self._frame_bytes
+
+    def say_goodbye(self) -> None:
+        """Close its request pipe, at which an idle worker ends by itself."""
+        fd = self._fds.pop("request", None)
+        if fd is not None:
+            self._loop.unwatch(fd)
+            os.close(fd)
+
+    # What comes back.
+
+    def _on_reply(self, events: int) -> None:
+        if not events & READ:
+            self._close_reply()
+            return
+        self._read_reply(READ_BYTES)
+
+    def _read_reply(self, size: int) -> bool:
+        """Read once; return whether there may be more."""
+        try:
+            data = os.read(self._fds["reply"], size)
+        except BlockingIOError:
+            return False
+        except KeyError:
+            return False
+        if not data:
+            self._close_reply()
+            return False
+        try:
+            self._take(data)
+        except ProtocolViolation as violation:
+            self._close_reply()
+            if self.holder is not None:
+                self.holder.worker_broke(violation)
+            else:
+                self._keeper.violation_without_lease(self, violation)
+            return False
+        return True
+
+    def _take(self, data: bytes) -> None:
+        frame = self._decoder.feed(data)
+        if frame is None:
+            return
+        if self._decoder.has_more:
+            raise ProtocolViolation("bytes behind a reply")
+        if self.holder is not None:
+            self.holder.worker_replied(frame)
+        else:
+            self._keeper.frame_without_lease(self, frame)
+
+    def _close_reply(self) -> None:
+        # End of file is no death notice: the handler may have closed the pipe, and
+        # a descendant may hold it open after the worker's death.
+        if self._is_reply_open and "reply" in self._fds:
+            self._is_reply_open = False
+            self._loop.unwatch(self._fds["reply"])
+
+    def _read_output(self, stream: str) -> bool:
+        """Read once; return whether there may be more."""
+        fd = self._fds.get(stream)
+        if fd is None:
+            return False
+        try:
+            data = os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.unwatch(fd)
+            return False
+        if self.holder is not None:
+            self.holder.worker_printed(stream, data)
+        else:
+            self._keeper.output_without_lease(self, stream, data)
+        return len(data) == READ_BYTES
+
+    def resume_output(self) -> None:
+        """Read what it prints as soon as it does."""
+        for stream in _OUTPUTS & self._fds.keys():
+            self._loop.watch(self._fds[stream], partial(self._on_output, stream))
+
+    def _on_output(self, stream: str, events: int) -> None:
+        self._read_output(stream)
+
+    def pause_output(self) -> None:
+        """Leave what it prints in the pipe, until that is full and it has to wait."""
+        for stream in _OUTPUTS & self._fds.keys():
+            self._loop.unwatch(self._fds[stream])
+
+    def read_last_output(self) -> None:
+        """Read what is left in the output pipes, so that it counts as this lease's."""
+        for stream in ("stdout", "stderr"):
+            for _ in range(_LAST_READS):
+                if not self._read_output(stream):
+                    break
+
+    def read_last_words(self) -> None:
+        """After its death: take the reply and the output that are still in the pipes."""
+        while self._is_reply_open and self._read_reply(READ_BYTES):
+            pass
+        self.read_last_output()
+
+    def read_trace(self) -> str:
+        """Return the stack that the worker wrote when it crashed or was asked to."""
+        fd = self._fds.get("trace")
+        if fd is None:
+            return ""
+        return os.pread(fd, _MAX_TRACE, 0).decode("utf-8", "replace")
+
+    # Its end.
+
+    def _on_pidfd(self, events: int) -> None:
+        self._loop.unwatch(self._fds["pidfd"])
+        self._keeper.worker_vanished(self)
+
+    def ask_for_stack(self) -> bool:
+        """Have the worker write its stack to its trace; return whether it was asked."""
+        return self._signal(STACK_SIGNAL)
+
+    def kill_alone(self) -> bool:
+        """SIGKILL the process without the zygote, and without its descendants."""
+        return self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> bool:
+        # Only through the descriptor: we are not its parent, and a bare pid could by
+        # now be somebody else's.
+        fd = self._fds.get("pidfd")
+        if fd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(fd, number)
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,320 @@
+"""Putting the parts together; signals, drain, and the way out.
+
+The order of the start is the order of the waiting: the socket listens first, so
+that the platform sees a server at once; the zygote is started next, and imports the
+handler on another core while this process imports waitress.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from isoruntime import __version__
+from isoruntime.dispatch.dispatcher import Dispatcher, Limits
+from isoruntime.dispatch.invocation import Phase
+from isoruntime.environment import environment_for_workers
+from isoruntime.errors import CannotListen
+from isoruntime.loop import Loop
+from isoruntime.observe.formats import FcFormat, JsonFormat
+from isoruntime.observe.journal import Journal
+from isoruntime.observe.messages import SinkHandler, configure
+from isoruntime.observe.sink import LogSink
+from isoruntime.pool.pool import PoolSize, WorkerPool
+from isoruntime.pool.supervisor import LoadState, Preload
+from isoruntime.reaper import Reaper
+from isoruntime.wire.order import LoadOrder
+
+if TYPE_CHECKING:
+    from isoruntime.frontend.http import HttpServer
+    from isoruntime.frontend.routes import Health
+    from isoruntime.settings import Settings
+
+#: Descriptors: six a worker, one or two a connection, and some to spare.
+_WANTED_FILES: Final = 65536
+_FILES_KEPT_BACK: Final = 64
+_FILES_PER_WORKER: Final = 8
+_LAST_BYTES_S: Final = 1.0
+_MAX_CONNECTIONS: Final = 16384
+#: Lets a handler that names it have the STS triple of its invocation in `os.environ`.
+_CREDENTIALS: Final = "ALIBABA_CLOUD_CREDENTIALS"
+
+_log = logging.getLogger("isoruntime")
+
+
+def serve(settings: Settings, environ: Mapping[str, str]) -> int:
+    """Serve until told to stop; return the exit code of the process.
+
+    Raises:
+        CannotListen: the address is in use, not ours, or has no such name.
+    """
+    sockets = _listen(settings.host, settings.port)
+    runtime = Runtime(settings, environ)
+    try:
+        runtime.start(sockets)
+        runtime.loop.run()
+    except Exception:
+        _log.exception("the runtime cannot go on")
+        return 1
+    finally:
+        runtime.close()
+    return 0
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    from isoruntime.frontend.sockets import listen
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        raise CannotListen(
+            f"cannot listen on {host}:{port}: {error.strerror}"
+        ) from None
+
+
+class Runtime:
+    """The front end: every part, and the signals that end it."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self.loop = Loop()
+        self._stdout = LogSink(1, self.loop, on_relief=self._relieved)
+        is_same = _is_same_file(1, 2)
+        stderr = self._stdout if is_same else LogSink(2, self.loop)
+        self._messages: SinkHandler = configure(
+            settings.log_level,
+            "json" if settings.log_format == "json" else "fc",
+            stderr,
+        )
+        is_json = settings.log_format == "json"
+        self._format = JsonFormat() if is_json else FcFormat()
+        self._journal = Journal(self._stdout, self._format)
+        environment, withheld = environment_for_workers(
+            environ, settings.env, settings.on_fc
+        )
+        self._withheld = withheld
+        self.pool = WorkerPool(
+            self.loop,
+            PoolSize(
+                settings.min_workers,
+                settings.max_workers,
+                settings.max_invocations,
+                settings.max_age_s,
+            ),
+            _load_order(settings),
+            environment,
+            preload=Preload(settings.preload),
+            init_timeout_s=settings.init_timeout_s,
+        )
+        self.dispatcher = Dispatcher(
+            self.loop,
+            self.pool,
+            self._journal,
+            Limits(
+                settings.timeout_s,
+                settings.init_timeout_s,
+                settings.queue,
+                settings.queue_timeout_s,
+                settings.max_response_bytes,
+                settings.memory_mb,
+            ),
+            phases=_phases(settings),
+        )
+        self._reaper = Reaper(self.loop, self.pool.supervisor)
+        self._http: HttpServer | None = None
+        self._has_said_inited = False
+        self._signals = 0
+        self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.loop.at_turn_end += [self._flush]
+
+    def start(self, sockets: list[socket.socket]) -> None:
+        """Start the zygote and serve HTTP on these sockets."""
+        self._reaper.start()
+        self._watch_signals()
+        self.pool.start()
+        connection_limit = _connection_limit(self._settings.max_workers)
+        # Here rather than at the top: importing waitress takes as long as starting
+        # the zygote, which now happens meanwhile.
+        from isoruntime.frontend.http import HttpServer
+        from isoruntime.frontend.routes import Routes
+
+        routes = Routes(
+            self.dispatcher,
+            self._health,
+            max_event_bytes=self._settings.max_event_bytes,
+            error_mode=self._settings.errors,
+            error_details=self._settings.error_details,
+        )
+        self._http = HttpServer(
+            self.loop,
+            sockets,
+            routes.route,
+            max_event_bytes=self._settings.max_event_bytes,
+            connection_limit=connection_limit,
+        )
+        self._introduce(sockets)
+        self.loop.call_soon(self._say_inited)
+        self.pool.on_load_state = self._say_inited
+
+    def _introduce(self, sockets: list[socket.socket]) -> None:
+        host, port = sockets[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        _log.info("version %s listening on http://%s:%d", __version__, shown, port)
+        if self._withheld:
+            _log.info(
+                "withheld from handlers, as they look like credentials: %s"
+                " (pass one on with --env NAME)",
+                ", ".join(self._withheld),
+            )
+
+    def _say_inited(self) -> None:
+        """Write the line that marks a cold start, once, when it can serve."""
+        is_ready = self.pool.supervisor.state is LoadState.READY
+        if is_ready and not self._has_said_inited:
+            self._has_said_inited = True
+            self._stdout.write(self._format.inited())
+
+    def _health(self) -> Health:
+        from isoruntime.frontend.routes import Health, load_failure
+
+        if self.dispatcher.is_draining:
+            return Health(False, "draining", "The runtime is shutting down")
+        error = self.pool.load_error
+        if error is not None:
+            return Health(False, "broken", load_failure(error))
+        if self.pool.is_warming:
+            return Health(True, "starting", "The handler is being imported")
+        return Health(True, "ok")
+
+    def _flush(self) -> None:
+        self._stdout.flush()
+        if self._stdout.is_congested:
+            self.pool.pause_output()
+
+    def _relieved(self) -> None:
+        self.pool.resume_output()
+
+    # Signals only leave a byte in a pipe; what they mean is decided in the loop.
+
+    def _watch_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, _note_signal)
+        # A reader that goes away must be an error where we write, not our end.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        self.loop.watch(self._wake_r, self._on_signal)
+
+    def _on_signal(self, events: int) -> None:
+        for number in os.read(self._wake_r, 4096):
+            if number == signal.SIGCHLD:
+                self._reaper.reap()
+            else:
+                self._on_stop_signal(number)
+
+    def _on_stop_signal(self, number: int) -> None:
+        self._signals += 1
+        name = signal.Signals(number).name
+        if self._signals == 1:
+            _log.info(
+                "%s: finishing %d invocations, taking no new ones",
+                name,
+                self.dispatcher.in_flight + self.dispatcher.waiting,
+            )
+            self.loop.call_later(self._settings.drain_s, self._drain_is_over)
+            self.dispatcher.drain(self._stop_workers)
+        else:
+            _log.info("%s again: ending what still runs", name)
+            self.dispatcher.give_up()
+
+    def _drain_is_over(self) -> None:
+        if self.dispatcher.in_flight or self.dispatcher.waiting:
+            _log.warning(
+                "%d invocations did not finish within %g s and are ended",
+                self.dispatcher.in_flight + self.dispatcher.waiting,
+                self._settings.drain_s,
+            )
+            self.dispatcher.give_up()
+
+    def _stop_workers(self) -> None:
+        self.pool.stop(self._send_last_bytes)
+
+    def _send_last_bytes(self) -> None:
+        until = self.loop.now() + _LAST_BYTES_S
+
+        def stop_when_sent() -> None:
+            http = self._http
+            if http is not None and http.has_unsent and self.loop.now() < until:
+                self.loop.call_later(0.005, stop_when_sent)
+            else:
+                self.loop.stop()
+
+        stop_when_sent()
+
+    def close(self) -> None:
+        """Leave nothing behind, however the loop ended."""
+        if self._http is not None:
+            self._http.stop_listening()
+            self._http.close_connections()
+        self.pool.supervisor.kill()
+        self._reaper.reap_all()
+        signal.set_wakeup_fd(-1)
+        if self._signals:
+            _log.info("stopped")
+        self._stdout.drain(_LAST_BYTES_S)
+        self._messages.drain(_LAST_BYTES_S)
+
+
+def _note_signal(number: int, frame: object) -> None:
+    """Do nothing: the wake-up descriptor has been written to, which is all."""
+
+
+def _load_order(settings: Settings) -> LoadOrder:
+    return LoadOrder(
+        handler=settings.handler,
+        code_dir=str(settings.code_dir),
+        initializer=settings.initializer,
+        pre_stop=settings.pre_stop,
+        pre_freeze=settings.pre_freeze,
+        log_level=settings.log_level,
+        max_response_bytes=settings.max_response_bytes,
+        split_output=settings.log_format == "json",
+        credentials_in_environment=_CREDENTIALS in settings.env,
+    )
+
+
+def _phases(settings: Settings) -> frozenset[Phase]:
+    configured = {
+        Phase.INVOKE: settings.handler,
+        Phase.INITIALIZE: settings.initializer,
+        Phase.PRE_STOP: settings.pre_stop,
+        Phase.PRE_FREEZE: settings.pre_freeze,
+    }
+    return frozenset(phase for phase, name in configured.items() if name)
+
+
+def _is_same_file(first: int, second: int) -> bool:
+    try:
+        return os.path.sameopenfile(first, second)
+    except OSError:
+        return False
+
+
+def _connection_limit(max_workers: int) -> int:
+    """Raise the limit of open files as far as allowed; return what it leaves us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = (
+        _WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FILES)
+    )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    left = soft - _FILES_KEPT_BACK - max_workers * _FILES_PER_WORKER
+    # A connection whose event was spilled to a file needs two.
+    return max(64, min(_MAX_CONNECTIONS, left // 2))

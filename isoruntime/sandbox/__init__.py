@@ -1,0 +1,1 @@
+"""What a worker gives up before it runs anything of the user's."""

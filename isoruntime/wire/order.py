@@ -1,0 +1,21 @@
+"""What a zygote and its workers are told once, before they import anything."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class LoadOrder(NamedTuple):
+    """Everything a zygote and its workers have to know, and nothing secret."""
+
+    handler: str
+    code_dir: str
+    initializer: str | None = None
+    pre_stop: str | None = None
+    pre_freeze: str | None = None
+    preload: bool = True
+    log_level: str = "INFO"
+    max_response_bytes: int = 32 << 20
+    split_output: bool = False
+    #: set the STS triple of each invocation in the worker's environment
+    credentials_in_environment: bool = False

@@ -1,0 +1,194 @@
+"""The worker: takes one request frame at a time and answers it.
+
+Everything after `run` is called happens in a process that the handler may do
+anything to. So nothing here is trusted by anybody else, and every way out ends in
+`os._exit`: control never goes back to the zygote's code below it on the stack.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import json
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from isoruntime.contract.encoding import encode, fault_body
+from isoruntime.sandbox import _libc
+from isoruntime.wire.frames import NO_NONCE, OUTPUT_PENDING, Frame, Kind
+from isoruntime.wire.pipes import STACK_SIGNAL, read_frame, write_frame
+from isoruntime.worker import output
+from isoruntime.worker.context import Context
+from isoruntime.worker.faults import fault_of
+from isoruntime.worker.load import LoadError, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from isoruntime.wire.order import LoadOrder
+    from isoruntime.worker.pipes import Pipes
+
+#: Enough for the few sets of headers one function ever sees.
+_MAX_CONTEXTS = 64
+
+
+class Handlers:
+    """The user's functions by the kind of frame that calls them."""
+
+    __slots__ = ("by_kind",)
+
+    def __init__(self, order: LoadOrder) -> None:
+        names = {
+            Kind.INVOKE: order.handler,
+            Kind.INITIALIZE: order.initializer,
+            Kind.PRE_STOP: order.pre_stop,
+            Kind.PRE_FREEZE: order.pre_freeze,
+        }
+        self.by_kind: dict[int, Callable[..., Any]] = {
+            int(kind): load(name) for kind, name in names.items() if name is not None
+        }
+
+
+def load_handlers(order: LoadOrder) -> Handlers:
+    """Import everything the function consists of.
+
+    Raises:
+        LoadError: something of it is missing or does not import.
+    """
+    return Handlers(order)
+
+
+def run(order: LoadOrder, handlers: Handlers | None, pipes: Pipes) -> NoReturn:
+    """Be a worker, from the fork to the end of the process."""
+    zygote = os.getppid()
+    os.setsid()
+    # Set before anything else can go wrong: a worker never outlives its zygote.
+    if not _libc.die_with_parent(zygote):
+        os._exit(0)
+    _libc.become_subreaper()
+    pipes.move_into_place()
+    faulthandler.enable(file=pipes.trace, all_threads=True)
+    faulthandler.register(STACK_SIGNAL, file=pipes.trace, all_threads=True)
+    worker = Worker(order, pipes)
+    if handlers is None:
+        handlers = worker.load()
+    worker.serve(handlers)
+
+
+class Worker:
+    """Answers requests with the user's functions."""
+
+    def __init__(self, order: LoadOrder, pipes: Pipes) -> None:
+        self._order = order
+        self._reply_fd = pipes.reply_w
+        self._output_fds = {pipes.stdout_w, pipes.stderr_w}
+        self._requests = open(pipes.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
+        self._pid = os.getpid()
+        self._contexts: dict[bytes, dict[str, str]] = {}
+
+    def load(self) -> Handlers:
+        """Import the user's functions here, since the zygote has not."""
+        try:
+            return load_handlers(self._order)
+        except LoadError as error:
+            body = fault_body(error.error_type, error.message, error.stack)
+            kind = error.error_type.encode()
+        except SystemExit as error:
+            self._leave(error)
+        output.flush()
+        write_frame(self._reply_fd, Kind.FAILED, NO_NONCE, kind, body)
+        os._exit(0)
+
+    def serve(self, handlers: Handlers) -> NoReturn:
+        """Answer requests until the front end closes the pipe."""
+        write_frame(self._reply_fd, Kind.READY, NO_NONCE)
+        while (request := read_frame(self._requests)) is not None:
+            self._answer(request, handlers)
+        self._exit(0)
+
+    def _answer(self, request: Frame, handlers: Handlers) -> None:
+        context = self._context_of(request.meta)
+        kind, meta, body = self._call(request, context, handlers)
+        if os.getpid() != self._pid:
+            # The handler forked and both sides came back; only one may answer.
+            os._exit(0)
+        output.flush()
+        flags = OUTPUT_PENDING if any(map(output.is_pending, self._output_fds)) else 0
+        write_frame(self._reply_fd, kind, request.nonce, meta, body, flags)
+
+    def _call(
+        self, request: Frame, context: Context, handlers: Handlers
+    ) -> tuple[int, bytes, bytes]:
+        function = handlers.by_kind[request.kind]
+        try:
+            if request.kind == Kind.INVOKE:
+                body = encode(function(request.body, context))
+            else:
+                function(context)
+                body = b""
+        except SystemExit as error:
+            self._leave(error)
+        except KeyboardInterrupt:
+            self._interrupt()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told
+            error_type, body = fault_of(error)
+            return Kind.FAULT, error_type.encode("utf-8", "replace"), body
+        if len(body) > self._order.max_response_bytes:
+            return Kind.TOO_LARGE, b"%d" % len(body), b""
+        return Kind.RESULT, b"", body
+
+    def _context_of(self, meta: bytes) -> Context:
+        request_id, left_ms, fields_json = meta.split(b"\n", 2)
+        fields = self._contexts.get(fields_json)
+        if fields is None:
+            fields = json.loads(fields_json)
+            if len(self._contexts) >= _MAX_CONTEXTS:
+                self._contexts.clear()
+            self._contexts[fields_json] = fields
+        left = int(left_ms)
+        deadline = time.monotonic() + left / 1000 if left >= 0 else None
+        name = request_id.decode()
+        output.begin(name)
+        if self._order.credentials_in_environment:
+            _publish_credentials(fields)
+        return Context(name, fields, deadline)
+
+    def _leave(self, request: SystemExit) -> NoReturn:
+        """End as `sys.exit` asked, in the way Python itself would."""
+        code = request.code
+        if code is None or isinstance(code, int):
+            self._exit((code or 0) & 0xFF)
+        print(code, file=sys.stderr)  # noqa: T201 - what Python does with a text
+        self._exit(1)
+
+    def _interrupt(self) -> NoReturn:
+        """End as an uncaught KeyboardInterrupt does: traceback, then the signal."""
+        sys.excepthook(*sys.exc_info())
+        output.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        os._exit(130)
+
+    def _exit(self, code: int) -> NoReturn:
+        # Without the interpreter's own clean-up, which waits for threads that may
+        # never end; user code's exit functions do run.
+        if os.getpid() == self._pid:
+            atexit._run_exitfuncs()
+        output.flush()
+        os._exit(code)
+
+
+def _publish_credentials(fields: dict[str, str]) -> None:
+    for name, field in (
+        ("ALIBABA_CLOUD_ACCESS_KEY_ID", "access-key-id"),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "access-key-secret"),
+        ("ALIBABA_CLOUD_SECURITY_TOKEN", "security-token"),
+    ):
+        value = fields.get(field)
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -1,0 +1,89 @@
+"""What user code writes: standard streams that lose nothing, and `logging`."""
+
+from __future__ import annotations
+
+import array
+import io
+import logging
+import sys
+import time
+from fcntl import ioctl
+from termios import FIONREAD
+
+#: What is printed where no invocation is being run: at import.
+NO_REQUEST = "-"
+
+_request_id = NO_REQUEST
+
+
+class OutputStream(io.TextIOWrapper):
+    """A text stream that hands on every write at once.
+
+    A handler may be killed between any two instructions, and what it printed
+    before is the best clue to why.
+    """
+
+    def write(self, text: str, /) -> int:
+        """Write and flush."""
+        written = super().write(text)
+        self.flush()
+        return written
+
+
+def _open(fd: int) -> OutputStream:
+    raw = io.FileIO(fd, "w", closefd=False)
+    return OutputStream(
+        io.BufferedWriter(raw), encoding="utf-8", errors="surrogateescape"
+    )
+
+
+def _name_request(record: logging.LogRecord) -> bool:
+    record.fc_request_id = _request_id
+    return True
+
+
+def install(log_level: str) -> None:
+    """Set up stdout, stderr and the root logger as the built-in runtime does.
+
+    Source of the record format: fc-contract.md 3.2.
+    """
+    for name, fd in (("stdout", 1), ("stderr", 2)):
+        stream = _open(fd)
+        # Both names: user code that restores `sys.__stdout__` gets ours as well.
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(fc_request_id)s [%(levelname)s] %(message)s",
+        "%Y-%m-%dT%H:%M:%S",
+    )
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(_name_request)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(log_level)
+
+
+def begin(request_id: str) -> None:
+    """Name the invocation that log records belong to from now on."""
+    global _request_id  # noqa: PLW0603 - one invocation at a time, by design
+    _request_id = request_id
+
+
+def flush() -> None:
+    """Hand on what was written past our streams, to `sys.stdout.buffer` say."""
+    for stream in (sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr):
+        try:
+            stream.flush()  # type: ignore[union-attr]  # user code may set None
+        except (OSError, ValueError, AttributeError):
+            continue  # user code closed or replaced it, which is its own affair
+
+
+def is_pending(fd: int, _count: array.array[int] = array.array("i", [0])) -> bool:  # noqa: B008 - one buffer, reused
+    """Return whether the front end has not read all of an output pipe yet."""
+    try:
+        ioctl(fd, FIONREAD, _count)
+    except OSError:
+        return True
+    return _count[0] > 0

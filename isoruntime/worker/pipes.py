@@ -1,0 +1,83 @@
+"""The pipes of one worker: made by the zygote before it forks, ends and all."""
+
+from __future__ import annotations
+
+import os
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+#: The worker's ends of request and reply pipe are moved out of the way of programs
+#: that take low descriptors for granted, and are closed when one is executed.
+_HIGH_FD = 200
+
+
+class Pipes:
+    """Both sides of a worker's pipes, as descriptors.
+
+    Only the worker's side blocks. The trace is a file in memory that nobody has to
+    empty: the worker's last stack is written there when it crashes or hangs.
+    """
+
+    __slots__ = ("_front_end", "reply_w", "request_r", "stderr_w", "stdout_w", "trace")
+
+    def __init__(self, split_output: bool) -> None:
+        self.request_r, request_w = os.pipe()
+        reply_r, self.reply_w = os.pipe()
+        self.trace = os.memfd_create("isoruntime-trace", os.MFD_CLOEXEC)
+        stdout_r, self.stdout_w = os.pipe()
+        self._front_end = {
+            "request": request_w,
+            "reply": reply_r,
+            "trace": self.trace,
+            "stdout": stdout_r,
+        }
+        self.stderr_w = self.stdout_w
+        if split_output:
+            self._front_end["stderr"], self.stderr_w = os.pipe()
+        for name, fd in self._front_end.items():
+            if name != "trace":
+                os.set_blocking(fd, False)
+
+    @classmethod
+    def open(cls, *, split_output: bool) -> Pipes:
+        """Make the pipes; stdout and stderr share one unless they are split."""
+        return cls(split_output)
+
+    def front_end_side(self) -> tuple[list[str], list[int]]:
+        """Return names and descriptors of what the front end gets."""
+        return list(self._front_end), list(self._front_end.values())
+
+    def close_front_end_side(self) -> None:
+        """Close, in the worker, what is the front end's."""
+        for name, fd in self._front_end.items():
+            if name != "trace":
+                os.close(fd)
+
+    def close(self) -> None:
+        """Close everything, in the zygote, once both sides have theirs."""
+        ours = {self.request_r, self.reply_w, self.stdout_w, self.stderr_w}
+        for fd in ours | set(self._front_end.values()):
+            os.close(fd)
+
+    def move_into_place(self) -> None:
+        """Make this process's standard streams the pipes, in the worker."""
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        os.dup2(self.stdout_w, 1)
+        os.dup2(self.stderr_w, 2)
+        shared = self.stderr_w == self.stdout_w
+        self.request_r = _move_up(self.request_r)
+        self.reply_w = _move_up(self.reply_w)
+        self.trace = _move_up(self.trace)
+        self.stdout_w = _move_up(self.stdout_w)
+        self.stderr_w = self.stdout_w if shared else _move_up(self.stderr_w)
+
+
+def _move_up(fd: int) -> int:
+    try:
+        high = fcntl(fd, F_DUPFD_CLOEXEC, _HIGH_FD)
+    except OSError:
+        # Fewer descriptors are allowed than that; any number above 2 will do.
+        return fd
+    os.close(fd)
+    return high

@@ -1,0 +1,1 @@
+"""The zygote: the process that imports the handler once and forks workers."""

@@ -1,0 +1,238 @@
+"""The front end's side of a zygote: starting it, giving it orders, hearing of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from isoruntime.errors import ExitStatus, ProtocolViolation
+from isoruntime.loop import Loop
+from isoruntime.wire.order import LoadOrder
+from isoruntime.wire.pipes import READ_BYTES
+from isoruntime.zygote import protocol
+
+_MAIN: Final = os.path.join(os.path.dirname(__file__), "__main__.py")  # noqa: PTH118, PTH120 - pathlib would be the start path's only use
+_CONTROL_FD: Final = 3
+_REAP_RETRY_S: Final = 0.005
+
+_log = logging.getLogger("isoruntime.zygote")
+
+
+class ZygoteListener(Protocol):
+    """Who wants to hear of a zygote and of the workers it forks."""
+
+    def zygote_loaded(self, zygote: Zygote, threads: int, seconds: float) -> None: ...
+    def zygote_failed(self, zygote: Zygote, error_type: str, body: bytes) -> None: ...
+    def zygote_died(self, zygote: Zygote, status: ExitStatus) -> None: ...
+    def zygote_output(self, data: bytes) -> None: ...
+    def worker_forked(
+        self, zygote: Zygote, slot: int, pid: int, descriptors: dict[str, int]
+    ) -> None: ...
+    def worker_unforked(self, zygote: Zygote, slot: int, reason: str) -> None: ...
+    def worker_exited(
+        self, zygote: Zygote, slot: int, status: ExitStatus, peak_kb: int
+    ) -> None: ...
+
+
+class Zygote:
+    """One zygote process, from its start to its reaping."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        listener: ZygoteListener,
+        order: LoadOrder,
+        environment: Mapping[str, str],
+    ) -> None:
+        """Start the process.
+
+        Raises:
+            OSError: the system has no process or descriptor to spare.
+        """
+        self._loop = loop
+        self._listener = listener
+        self._unsent: deque[bytes] = deque()
+        self._is_closed = False
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._output_r, output_w = os.pipe()
+        try:
+            self.pid = _spawn(theirs.fileno(), output_w, environment)
+        except BaseException:
+            os.close(self._output_r)
+            self._control.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(output_w)
+        os.set_blocking(self._output_r, False)
+        self._control.setblocking(False)
+        self._pidfd = _pidfd_of(self.pid)
+        loop.watch(self._control.fileno(), self._on_control)
+        loop.watch(self._output_r, self._on_output)
+        if self._pidfd is not None:
+            loop.watch(self._pidfd, self._on_end)
+        self._send(protocol.encode("load", **order._asdict()))
+
+    def __repr__(self) -> str:
+        return f"<Zygote pid={self.pid}{' closed' if self._is_closed else ''}>"
+
+    def fork(self, slot: int) -> None:
+        """Order one more worker; `worker_forked` or `worker_unforked` follows."""
+        self._send(protocol.encode("fork", slot=slot))
+
+    def kill_worker(self, slot: int) -> None:
+        """Order the end of a worker with all its descendants."""
+        self._send(protocol.encode("kill", slot=slot))
+
+    def dismiss(self) -> None:
+        """Have it end by itself, with all its workers; `zygote_died` follows."""
+        self._close_control()
+
+    def kill(self) -> None:
+        """End it at once; its workers die with it."""
+        if not self._is_closed:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _send(self, message: bytes) -> None:
+        self._unsent.append(message)
+        self._send_rest()
+
+    def _send_rest(self) -> None:
+        if self._control.fileno() < 0:
+            self._unsent.clear()
+            return
+        while self._unsent:
+            try:
+                self._control.send(self._unsent[0])
+            except BlockingIOError:
+                break
+            except OSError:
+                # It is ending; whoever gave the order hears of that.
+                self._unsent.clear()
+                return
+            self._unsent.popleft()
+        self._loop.watch(
+            self._control.fileno(), self._on_control, write=bool(self._unsent)
+        )
+
+    def _on_control(self, events: int) -> None:
+        if self._unsent:
+            self._send_rest()
+        while self._control.fileno() >= 0:
+            try:
+                data, fds, _, _ = socket.recv_fds(
+                    self._control, protocol.MAX_MESSAGE, len(protocol.DESCRIPTORS)
+                )
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                self._close_control()
+                self._on_end(0)
+                return
+            try:
+                self._hear(*protocol.decode(data), fds)
+            except ProtocolViolation as violation:
+                # The handler's own code runs there at import; a zygote that talks
+                # nonsense is not ours any more.
+                _log.error("%s; the zygote is replaced", violation)
+                self.kill()
+                return
+
+    def _hear(self, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
+        listener = self._listener
+        if kind == "forked":
+            descriptors = dict(zip(fields["has"], fds, strict=False))
+            listener.worker_forked(self, fields["slot"], fields["pid"], descriptors)
+        elif kind == "exited":
+            status = ExitStatus.from_returncode(fields["status"])
+            listener.worker_exited(self, fields["slot"], status, fields["max_rss_kb"])
+        elif kind == "loaded":
+            listener.zygote_loaded(self, fields["threads"], fields["seconds"])
+        elif kind == "failed":
+            listener.zygote_failed(self, fields["type"], fields["body"].encode())
+        elif kind == "unforked":
+            listener.worker_unforked(self, fields["slot"], fields["reason"])
+        else:
+            raise ProtocolViolation(f"{kind} is not the zygote's to say")
+
+    def _on_output(self, events: int) -> None:
+        try:
+            data = os.read(self._output_r, READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._listener.zygote_output(data)
+        else:
+            self._loop.unwatch(self._output_r)
+
+    def _on_end(self, events: int) -> None:
+        if self._is_closed:
+            return
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid == 0:
+            # The socket closes a moment before the process can be waited for.
+            self._loop.call_later(_REAP_RETRY_S, lambda: self._on_end(0))
+            return
+        if self._control.fileno() >= 0:
+            self._on_control(0)
+        self._is_closed = True
+        self._close_control()
+        if self._pidfd is not None:
+            self._loop.unwatch(self._pidfd)
+            os.close(self._pidfd)
+        self._read_last_output()
+        code = os.waitstatus_to_exitcode(status)
+        self._listener.zygote_died(self, ExitStatus.from_returncode(code))
+
+    def _read_last_output(self) -> None:
+        try:
+            while data := os.read(self._output_r, READ_BYTES):
+                self._listener.zygote_output(data)
+        except BlockingIOError:
+            pass
+        self._loop.unwatch(self._output_r)
+        os.close(self._output_r)
+
+    def _close_control(self) -> None:
+        if self._control.fileno() >= 0:
+            self._loop.unwatch(self._control.fileno())
+            self._control.close()
+
+
+def _spawn(control_fd: int, output_fd: int, environment: Mapping[str, str]) -> int:
+    warnings = [] if "PYTHONWARNINGS" in environment else ["-W", "ignore"]
+    # exec rather than fork: a forked zygote would hold the front end's secrets and
+    # share its memory layout. Every descriptor not named here is closed by exec.
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, *warnings, _MAIN, str(_CONTROL_FD)],
+        {
+            # Two arenas instead of eight per core: threads of a handler would
+            # otherwise count against its address space with memory never used.
+            "MALLOC_ARENA_MAX": "2",
+            "PYTHONIOENCODING": "utf-8:surrogateescape",
+            **environment,
+        },
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, output_fd, 1),
+            (os.POSIX_SPAWN_DUP2, output_fd, 2),
+            (os.POSIX_SPAWN_DUP2, control_fd, _CONTROL_FD),
+        ],
+    )
+
+
+def _pidfd_of(pid: int) -> int | None:
+    # Safe because it is our child and not reaped: the pid is still its own.
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None

@@ -1,0 +1,67 @@
+"""Messages between the front end and the zygote.
+
+One message is one packet of a `SOCK_SEQPACKET` socket, so nothing is cut or
+joined. It is a JSON object with the key `is`:
+
+    front end -> zygote   load {…LoadOrder}   once, first
+                          fork {slot}         one more worker
+                          kill {slot}         the worker and all its descendants
+    zygote -> front end   loaded {threads, seconds}
+                          failed {type, body}           the handler does not load
+                          forked {slot, pid} + descriptors
+                          unforked {slot, reason}       the system refused
+                          exited {slot, status, max_rss_kb}
+
+The code a handler runs at import runs in the zygote, so what comes from there is
+judged like any other input.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from isoruntime.errors import ProtocolViolation
+
+#: Larger than any message; the kernel's default socket buffer holds it.
+MAX_MESSAGE: Final = 128 * 1024
+
+#: What comes with `forked`, in this order; `pidfd` only where the kernel has them,
+#: `stderr` only when output streams are kept apart.
+DESCRIPTORS: Final = ("request", "reply", "trace", "stdout", "stderr", "pidfd")
+
+
+_FIELDS: Final[dict[str, dict[str, type]]] = {
+    "load": {},
+    "fork": {"slot": int},
+    "kill": {"slot": int},
+    "loaded": {"threads": int, "seconds": float},
+    "failed": {"type": str, "body": str},
+    "forked": {"slot": int, "pid": int, "has": list},
+    "unforked": {"slot": int, "reason": str},
+    "exited": {"slot": int, "status": int, "max_rss_kb": int},
+}
+
+
+def encode(kind: str, **fields: Any) -> bytes:
+    """Return one message."""
+    fields["is"] = kind
+    return json.dumps(fields).encode()
+
+
+def decode(data: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the kind and the fields of one message.
+
+    Raises:
+        ProtocolViolation: it is none of the messages above.
+    """
+    try:
+        message = json.loads(data)
+        kind = message.pop("is")
+        wanted = _FIELDS[kind]
+        for name, type_ in wanted.items():
+            if type(message[name]) is not type_:
+                raise TypeError(name)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ProtocolViolation(f"unreadable zygote message: {error!r}") from None
+    return kind, message

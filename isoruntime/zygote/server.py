@@ -1,0 +1,248 @@
+"""The zygote itself: one thread that forks, reaps and kills workers on order.
+
+It holds no event, header or credential, since every later worker can read all
+that it has seen. It must stay single-threaded: a fork copies one thread only, and
+whatever another one had locked would stay locked in the worker for ever.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from isoruntime.contract.encoding import fault_body
+from isoruntime.sandbox import _libc
+from isoruntime.wire.order import LoadOrder
+from isoruntime.worker import load, output
+from isoruntime.worker import main as worker_main
+from isoruntime.worker.pipes import Pipes
+from isoruntime.zygote import protocol, tree
+
+#: A body that would not fit into one message says so instead.
+_MAX_FAULT_BODY = 64 * 1024
+
+
+def main(control_fd: int) -> NoReturn:
+    """Serve the front end at the other end of `control_fd` until it is gone."""
+    front_end = os.getppid()
+    if not _libc.die_with_parent(front_end):
+        os._exit(0)
+    _libc.become_subreaper()
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    data = control.recv(protocol.MAX_MESSAGE)
+    if not data:
+        os._exit(0)
+    kind, fields = protocol.decode(data)
+    if kind != "load":
+        raise SystemExit(f"expected an order to load, got {kind!r}")
+    order = LoadOrder(**fields)
+    prepare(order)
+    zygote = ZygoteServer(control, order)
+    if order.preload:
+        zygote.preload()
+    else:
+        zygote.say("loaded", threads=1, seconds=0.0)
+    # From here on the end of the control socket is noticed at once, and there is
+    # more to do then than to die: the workers' descendants go too.
+    _libc.outlive_parent()
+    if os.getppid() != front_end:
+        os._exit(0)
+    zygote.serve()
+
+
+def prepare(order: LoadOrder) -> None:
+    """Make this process what user code expects to find itself in."""
+    try:
+        os.chdir(order.code_dir)
+    except OSError as error:
+        print(f"cannot enter {order.code_dir}: {error}", file=sys.stderr)  # noqa: T201
+    load.prepare_path(order.code_dir)
+    output.install(order.log_level)
+
+
+class ZygoteServer:
+    """Carries out the front end's orders."""
+
+    def __init__(self, control: socket.socket, order: LoadOrder) -> None:
+        self._control = control
+        self._order = order
+        self._slots: dict[int, int] = {}  # slot -> pid
+        self._pids: dict[int, int] = {}  # pid -> slot
+        # Peaks seen before a kill: `ru_maxrss` misses descendants that are not
+        # waited for.
+        self._peaks_kb: dict[int, int] = {}
+        self._handlers: worker_main.Handlers | None = None
+        # Orphans that were killed and have not been reaped yet.
+        self._doomed: set[int] = set()
+        self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._watch_children()
+
+    def say(self, kind: str, **fields: Any) -> None:
+        """Send one message; the end of the front end is noticed elsewhere."""
+        try:
+            self._control.sendall(protocol.encode(kind, **fields))
+        except OSError:
+            self._end()
+
+    def preload(self) -> None:
+        """Import the handler here, once for all workers."""
+        started = time.monotonic()
+        try:
+            self._handlers = worker_main.load_handlers(self._order)
+        except load.LoadError as error:
+            body = fault_body(error.error_type, error.message, error.stack)
+            text = body.decode("ascii", "replace")[:_MAX_FAULT_BODY]
+            self.say("failed", type=error.error_type, body=text)
+            self._end()
+        # An import may have changed what we rely on.
+        self._watch_children()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        threads = len(os.listdir("/proc/self/task"))
+        # Without freeze() the first collection in every worker would write to, and
+        # so copy, every page with an object on it.
+        gc.collect()
+        gc.freeze()
+        self.say("loaded", threads=threads, seconds=time.monotonic() - started)
+
+    def _watch_children(self) -> None:
+        signal.signal(signal.SIGCHLD, _note_signal)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+
+    def serve(self) -> NoReturn:
+        """Take orders and reap, until the front end is gone."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake_r, select.POLLIN)
+        # A worker may have been reaped before the first poll could know of it.
+        self._reap()
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self._wake_r:
+                    self._drain_wakeups()
+                    self._reap()
+                else:
+                    self._take_order()
+
+    def _drain_wakeups(self) -> None:
+        try:
+            while len(os.read(self._wake_r, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+    def _take_order(self) -> None:
+        try:
+            data = self._control.recv(protocol.MAX_MESSAGE)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._end()
+        kind, fields = protocol.decode(data)
+        if kind == "fork":
+            self._fork(fields["slot"])
+        elif kind == "kill":
+            self._kill(fields["slot"])
+
+    def _fork(self, slot: int) -> None:
+        pipes = Pipes.open(split_output=self._order.split_output)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            pipes.close()
+            self.say("unforked", slot=slot, reason=str(error))
+            return
+        if pid == 0:
+            self._become_worker(pipes)
+        self._slots[slot], self._pids[pid] = pid, slot
+        names, fds = pipes.front_end_side()
+        # Safe because the child is not reaped yet, so the pid is still its own.
+        try:
+            fds.append(os.pidfd_open(pid))
+            names.append("pidfd")
+        except OSError:
+            pass
+        message = protocol.encode("forked", slot=slot, pid=pid, has=names)
+        try:
+            socket.send_fds(self._control, [message], fds)
+        except OSError:
+            self._end()
+        finally:
+            pipes.close()
+            if "pidfd" in names:
+                os.close(fds[-1])
+
+    def _become_worker(self, pipes: Pipes) -> NoReturn:
+        # Safe because this is the only thread; and whatever happens here, control
+        # never returns into the zygote's own loop.
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            os.close(self._wake_r)
+            os.close(self._wake_w)
+            pipes.close_front_end_side()
+            worker_main.run(self._order, self._handlers, pipes)
+        finally:
+            os._exit(70)
+
+    def _kill(self, slot: int) -> None:
+        pid = self._slots.get(slot)
+        if pid is None:
+            return
+        self._peaks_kb[slot] = tree.peak_memory_kb(pid)
+        tree.kill_tree(pid)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            self._doomed.discard(pid)
+            slot = self._pids.pop(pid, None)
+            if slot is None:
+                continue
+            del self._slots[slot]
+            peak_kb = max(usage.ru_maxrss, self._peaks_kb.pop(slot, 0))
+            code = os.waitstatus_to_exitcode(status)
+            self.say("exited", slot=slot, status=code, max_rss_kb=peak_kb)
+        self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """Kill what dead workers left behind: every child that is no worker.
+
+        Whatever these leave in turn arrives here with their own deaths.
+        """
+        for pid in tree.children_of(os.getpid()):
+            if pid not in self._pids and pid not in self._doomed:
+                self._doomed.add(pid)
+                tree.kill_tree(pid)
+
+    def _end(self) -> NoReturn:
+        """Leave nothing behind, and go."""
+        while children := tree.children_of(os.getpid()):
+            for pid in children:
+                tree.kill_tree(pid)
+            for pid in children:
+                try:
+                    os.waitpid(pid, 0)
+                except ChildProcessError:
+                    continue
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _note_signal(signum: int, frame: object) -> None:
+    """Do nothing: the wake-up descriptor has been written to, which is all."""

@@ -1,0 +1,90 @@
+"""Ending a process with everything it started, however it tries to escape.
+
+A worker may have forked, double-forked, called `setsid`, ignored signals, or be
+forking at this very moment. Killing a group or a session misses some of these.
+What cannot be escaped is descent: worker and zygote are child subreapers, so an
+orphan never leaves the tree. First everything found is stopped, until nothing new
+is found (a stopped process cannot fork), then everything is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the direct children of `pid`, none if it is gone."""
+    found: list[int] = []
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for task in tasks:
+        try:
+            # A file object costs three times as much, and this runs per process.
+            fd = os.open(f"/proc/{pid}/task/{task}/children", os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            found += map(int, os.read(fd, 1 << 16).split())
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+    return found
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal; return whether there was somebody to take it."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def stop_descendants(pid: int) -> list[int]:
+    """Stop every descendant of `pid`; return them, parents before children."""
+    stopped: dict[int, None] = {}
+    while True:
+        fresh: list[int] = []
+        pending = [pid]
+        while pending:
+            for child in children_of(pending.pop()):
+                pending.append(child)
+                if child not in stopped:
+                    fresh.append(child)
+        if not fresh:
+            return list(stopped)
+        for child in fresh:
+            send(child, signal.SIGSTOP)
+            stopped[child] = None
+
+
+def kill_tree(pid: int) -> int:
+    """SIGKILL `pid`, a direct child, and all descendants; return how many.
+
+    `pid` is stopped first, and killed last: while it is there, its orphans are its
+    own and can be found.
+    """
+    send(pid, signal.SIGSTOP)
+    descendants = stop_descendants(pid)
+    for child in reversed(descendants):
+        send(child, signal.SIGKILL)
+    send(pid, signal.SIGKILL)
+    return len(descendants) + 1
+
+
+def peak_memory_kb(pid: int) -> int:
+    """Return the peak resident memory of one process in KiB, 0 if unknown."""
+    try:
+        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        status = os.read(fd, 4096)
+    finally:
+        os.close(fd)
+    _, found, rest = status.partition(b"VmHWM:")
+    return int(rest.split(None, 1)[0]) if found else 0
