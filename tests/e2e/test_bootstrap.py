@@ -410,13 +410,16 @@ def start_fresh(clone: Path, bare: Path) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for a start that must succeed; return its stderr."""
-    with process:
-        stdout, stderr = process.communicate()
-    assert process.returncode == 0, stderr
-    assert "--code-dir" in stdout
-    return stderr
+def finish(*processes: subprocess.Popen[str]) -> str:
+    """Wait for starts that must succeed; return what they said on stderr."""
+    outputs = []
+    for process in processes:
+        with process:
+            outputs.append(process.communicate())
+    said = "".join(stderr for _, stderr in outputs)
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+    assert all("--code-dir" in stdout for stdout, _ in outputs)
+    return said
 
 
 @pytest.mark.slow
@@ -424,8 +427,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 def test_a_fresh_checkout_installs_itself_once_for_all_who_start_it(
     fresh: Path, bare: Path
 ) -> None:
-    both = [start_fresh(fresh, bare), start_fresh(fresh, bare)]
-    said = "".join([finish(process) for process in both])
+    said = finish(start_fresh(fresh, bare), start_fresh(fresh, bare))
     assert said == f"isoruntime: installing into {fresh}/.venv, once\n"
     assert finish(start_fresh(fresh, bare)) == ""
 
