@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Any
 
-import waits
+import waits  # type: ignore[import-not-found]  # from the code directory
 
 
 class NotAnException(BaseException):
@@ -18,7 +18,7 @@ class NotAnException(BaseException):
 def handler(event: bytes, context: Any) -> str:
     way, _, detail = event.decode().partition(" ")
     if way == "until":
-        return waits.handler(event, context)
+        return str(waits.handler(event, context))
     if way == "exit":
         sys.exit(int(detail) if detail.isdigit() else detail or None)
     if way == "_exit":

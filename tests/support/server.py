@@ -150,6 +150,7 @@ class Server:
         }
         self._connections: dict[int, http.client.HTTPConnection] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_ended = False
         self.port = 0
 
     # Starting and ending
@@ -186,7 +187,7 @@ class Server:
     ) -> None:
         """End it; without an error, prove that nothing is left."""
         try:
-            if kind is None and self in running:
+            if kind is None and not self._has_ended:
                 self.stop()
         finally:
             self._abandon()
@@ -217,6 +218,7 @@ class Server:
         self.stderr.finish()
         left = [path.name for path in self._temp_dir.iterdir()]
         assert not left, f"left in the temporary directory: {left}"
+        self._has_ended = True
         return code
 
     def left_over(self) -> list[psutil.Process]:
