@@ -43,8 +43,11 @@ class Connection(Protocol):
 
     accepting: bool
 
-    def readable(self) -> Any: ...
-    def writable(self) -> Any: ...
+    def readable(self) -> Any:
+        """Return whether it wants to read."""
+
+    def writable(self) -> Any:
+        """Return whether it wants to write."""
 
 
 class Timer:

@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from isoruntime import __version__
 from isoruntime.dispatch.dispatcher import Dispatcher, Limits
@@ -31,6 +31,7 @@ from isoruntime.reaper import Reaper
 from isoruntime.wire.order import LoadOrder
 
 if TYPE_CHECKING:
+    from isoruntime.contract.answer import Details, Mode
     from isoruntime.frontend.http import HttpServer
     from isoruntime.frontend.routes import Health
     from isoruntime.settings import Settings
@@ -58,7 +59,7 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> int:
     try:
         runtime.start(sockets)
         runtime.loop.run()
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last one who can say what happened
         _log.exception("the runtime cannot go on")
         return 1
     finally:
@@ -123,7 +124,9 @@ class Runtime:
                 settings.max_response_bytes,
                 settings.memory_mb,
             ),
+            os.urandom,
             phases=_phases(settings),
+            error_details=cast("Details", settings.error_details),
         )
         self._reaper = Reaper(self.loop, self.pool.supervisor)
         self._http: HttpServer | None = None
@@ -147,8 +150,8 @@ class Runtime:
             self.dispatcher,
             self._health,
             max_event_bytes=self._settings.max_event_bytes,
-            error_mode=self._settings.errors,
-            error_details=self._settings.error_details,
+            error_mode=cast("Mode", self._settings.errors),
+            error_details=cast("Details", self._settings.error_details),
         )
         self._http = HttpServer(
             self.loop,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -13,8 +12,8 @@ from isoruntime.dispatch.lease import Lease, LeaseState
 from isoruntime.errors import (
     Draining,
     InvocationError,
-    IsoruntimeError,
     NoWorkerAvailable,
+    RuntimeFault,
 )
 from isoruntime.wire.frames import NONCE_BYTES
 
@@ -66,15 +65,17 @@ class Dispatcher:
         pool: WorkerPool,
         journal: Journal,
         limits: Limits,
+        random: Callable[[int], bytes],
         *,
         phases: frozenset[Phase] = frozenset({Phase.INVOKE}),
         error_details: Details = "summary",
     ) -> None:
-        """`phases` are those that the function has code for."""
+        """`phases` are those the function has code for; `random` draws nonces."""
         self._loop = loop
         self.pool = pool
         self.journal = journal
         self._limits = limits
+        self._random = random
         self._phases = phases
         self._error_details = error_details
         self.has_initializer = Phase.INITIALIZE in phases
@@ -264,7 +265,7 @@ class Dispatcher:
     def next_nonce(self) -> bytes:
         """Return bytes that no worker can have seen."""
         if not self._nonces:
-            drawn = os.urandom(NONCE_BYTES * _NONCES_PER_DRAW)
+            drawn = self._random(NONCE_BYTES * _NONCES_PER_DRAW)
             self._nonces = [
                 drawn[at : at + NONCE_BYTES] for at in range(0, len(drawn), NONCE_BYTES)
             ]
@@ -289,7 +290,7 @@ class Dispatcher:
         self._watch_queue()
         self._loop.call_soon(self.workers_available)
 
-    def error_body(self, error: IsoruntimeError) -> bytes:
+    def error_body(self, error: InvocationError | RuntimeFault) -> bytes:
         """Return an error as the caller is going to see it, for the log."""
         return bytes(answer_of(error, "fc", self._error_details).body)
 

@@ -6,12 +6,12 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
-from isoruntime.errors import IsoruntimeError
+from isoruntime.errors import InvocationError, RuntimeFault
 from isoruntime.wire.frames import Kind
 from isoruntime.wire.pipes import Body
 
 #: Bytes that the handler returned, or the error that stands for them.
-Outcome = bytes | bytearray | IsoruntimeError
+Outcome = bytes | bytearray | InvocationError | RuntimeFault
 
 
 class Phase(enum.Enum):

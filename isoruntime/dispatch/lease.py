@@ -16,14 +16,12 @@ Nothing here does I/O: the worker, the pool and the clock are handed in.
 from __future__ import annotations
 
 import enum
-from os.path import sep
 from typing import TYPE_CHECKING, Final
 
 from isoruntime.dispatch.invocation import FRAME_KINDS, Invocation, Outcome, Phase
 from isoruntime.errors import (
     DeadlineExceeded,
     HandlerRaised,
-    IsoruntimeError,
     ProtocolViolation,
     ResponseTooLarge,
     Verdict,
@@ -278,7 +276,7 @@ class Lease:
         self._close_output()
         failed = isinstance(outcome, Exception)
         journal, request_id = dispatcher.journal, invocation.request_id
-        if isinstance(outcome, IsoruntimeError):
+        if isinstance(outcome, Exception):
             journal.error(request_id, dispatcher.error_body(outcome))
         journal.end(self._phase.value, request_id, failed=failed)
         if self._phase is not invocation.phase:
@@ -300,7 +298,7 @@ class Lease:
 
 def _user_stack(trace: str) -> str:
     """Return a faulthandler dump without the frames below the handler, our own."""
-    ours = f"{sep}isoruntime{sep}"
+    ours = "/isoruntime/"
     lines = [
         line
         for line in trace.splitlines()

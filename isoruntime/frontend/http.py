@@ -77,6 +77,11 @@ class _Discarding(OverflowableBuffer):  # type: ignore[misc]
 class Parser(HTTPRequestParser):  # type: ignore[misc]
     """waitress's parser with a body limit that keeps the connection usable."""
 
+    # waitress declares these without types.
+    body_rcv: Any
+    completed: bool
+    content_length: int
+
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the head; then replace where the body is going to be kept."""
         super().parse_header(header_plus)

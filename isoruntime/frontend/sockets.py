@@ -16,7 +16,8 @@ def listen(host: str, port: int, backlog: int = 1024) -> list[socket.socket]:
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     try:
-        for family, kind, proto, _, address in dict.fromkeys(infos):
+        for family, kind, proto, _, wanted in dict.fromkeys(infos):
+            address = wanted
             sock = socket.socket(family, kind, proto)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -24,7 +25,7 @@ def listen(host: str, port: int, backlog: int = 1024) -> list[socket.socket]:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if port == 0 and len(sockets) > 1:
                 # Any port, but the same one for all addresses.
-                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+                address = (wanted[0], sockets[0].getsockname()[1], *wanted[2:])
             sock.bind(address)
             sock.listen(backlog)
             sock.setblocking(False)

@@ -10,16 +10,24 @@ from isoruntime.observe.lines import LineSplitter, TailBuffer
 class Sink(Protocol):
     """Where finished lines go."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Queue whole lines."""
 
 
 class Format(Protocol):
     """How lines look: `observe.formats`."""
 
-    def start(self, phase: str, request_id: str) -> bytes: ...
-    def end(self, phase: str, request_id: str, failed: bool) -> bytes: ...
-    def output(self, request_id: str | None, stream: str, block: bytes) -> bytes: ...
-    def record(self, request_id: str | None, level: str, message: str) -> bytes: ...
+    def start(self, phase: str, request_id: str) -> bytes:
+        """Return the line before a run of user code."""
+
+    def end(self, phase: str, request_id: str, failed: bool) -> bytes:
+        """Return the line after it."""
+
+    def output(self, request_id: str | None, stream: str, block: bytes) -> bytes:
+        """Return lines of user output as they are to be written."""
+
+    def record(self, request_id: str | None, level: str, message: str) -> bytes:
+        """Return a record of ours about an invocation."""
 
 
 class Output:

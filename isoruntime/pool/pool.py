@@ -46,10 +46,17 @@ class Demand(Protocol):
     """Who uses the workers, and says how many are wanted."""
 
     @property
-    def waiting(self) -> int: ...
-    def workers_available(self) -> None: ...
-    def handler_unavailable(self, error: InvocationError) -> None: ...
-    def stray_output(self, stream: str, data: bytes) -> None: ...
+    def waiting(self) -> int:
+        """How many invocations wait for a worker."""
+
+    def workers_available(self) -> None:
+        """There are free workers."""
+
+    def handler_unavailable(self, error: InvocationError) -> None:
+        """Learn that the handler does not load; nobody is going to be served."""
+
+    def stray_output(self, stream: str, data: bytes) -> None:
+        """User code printed something outside of any invocation."""
 
 
 class PoolSize:
@@ -263,8 +270,7 @@ class WorkerPool:
             missing = missing if self.busy or self._idle else 1 - self.booting
         for _ in range(missing):
             self._fork(zygote)
-        if self._shrink_timer is None and len(self.workers) > size.min_workers:
-            self._shrink_timer = self._loop.call_later(_SHRINK_EVERY_S, self._shrink)
+        self._watch_surplus()
 
     def _fork(self, zygote: Zygote) -> None:
         slot = next(self._slots)
@@ -298,9 +304,11 @@ class WorkerPool:
                 if now - worker.born_at >= size.max_age_s:
                     self.retire(worker)
         self.balance()
-        if self._shrink_timer is None and (
-            len(self.workers) > size.min_workers or size.max_age_s
-        ):
+        self._watch_surplus()
+
+    def _watch_surplus(self) -> None:
+        is_needed = len(self.workers) > self.size.min_workers or self.size.max_age_s
+        if self._shrink_timer is None and is_needed:
             self._shrink_timer = self._loop.call_later(_SHRINK_EVERY_S, self._shrink)
 
     def _disarm(self) -> None:

@@ -27,7 +27,7 @@ from isoruntime.errors import (
 from isoruntime.loop import Loop, Timer
 from isoruntime.pool.backoff import Backoff
 from isoruntime.wire.order import LoadOrder
-from isoruntime.zygote.client import Zygote
+from isoruntime.zygote.client import WorkerListener, Zygote
 
 _log = logging.getLogger("isoruntime.pool")
 
@@ -51,19 +51,14 @@ class Preload(enum.Enum):
     NEVER = "never"
 
 
-class WorkerKeeper(Protocol):
+class WorkerKeeper(WorkerListener, Protocol):
     """What the supervisor tells the pool."""
 
-    def load_state_changed(self) -> None: ...
-    def zygote_gone(self, zygote: Zygote) -> None: ...
-    def zygote_output(self, data: bytes) -> None: ...
-    def worker_forked(
-        self, zygote: Zygote, slot: int, pid: int, descriptors: dict[str, int]
-    ) -> None: ...
-    def worker_unforked(self, zygote: Zygote, slot: int, reason: str) -> None: ...
-    def worker_exited(
-        self, zygote: Zygote, slot: int, status: ExitStatus, peak_kb: int
-    ) -> None: ...
+    def load_state_changed(self) -> None:
+        """Learn that the handler was loaded, or could not be, or is about to be."""
+
+    def zygote_gone(self, zygote: Zygote) -> None:
+        """Learn that a zygote was reaped, and with it the kernel killed its workers."""
 
 
 class Supervisor:
@@ -118,7 +113,9 @@ class Supervisor:
         self.state = LoadState.LOADING
         self._started_at = self._loop.now()
         try:
-            self.zygote = Zygote(self._loop, self, self._order, self._environment)
+            self.zygote = Zygote(
+                self._loop, self, self._pool, self._order, self._environment
+            )
         except OSError as error:
             _log.error("cannot start a zygote: %s", error)
             self._fail(_died_loading(ExitStatus(), 0.0))
@@ -202,26 +199,6 @@ class Supervisor:
             self._backoff.fail(self._loop.now())
             self.start()
             self._pool.load_state_changed()
-
-    def zygote_output(self, data: bytes) -> None:
-        """Hand on what the handler prints at import."""
-        self._pool.zygote_output(data)
-
-    def worker_forked(
-        self, zygote: Zygote, slot: int, pid: int, descriptors: dict[str, int]
-    ) -> None:
-        """Hand on to the pool."""
-        self._pool.worker_forked(zygote, slot, pid, descriptors)
-
-    def worker_unforked(self, zygote: Zygote, slot: int, reason: str) -> None:
-        """Hand on to the pool."""
-        self._pool.worker_unforked(zygote, slot, reason)
-
-    def worker_exited(
-        self, zygote: Zygote, slot: int, status: ExitStatus, peak_kb: int
-    ) -> None:
-        """Hand on to the pool."""
-        self._pool.worker_exited(zygote, slot, status, peak_kb)
 
     # What a worker's own import came to, where workers import.
 

@@ -40,23 +40,35 @@ class ExitReport(NamedTuple):
 class Holder(Protocol):
     """Who holds a worker: hears all that comes from it until it lets go."""
 
-    def worker_replied(self, frame: Frame) -> None: ...
-    def worker_printed(self, stream: str, data: bytes) -> None: ...
-    def worker_broke(self, violation: ProtocolViolation) -> None: ...
-    def worker_exited(self, report: ExitReport) -> None: ...
+    def worker_replied(self, frame: Frame) -> None:
+        """Learn that a whole frame came in."""
+
+    def worker_printed(self, stream: str, data: bytes) -> None:
+        """User code wrote something."""
+
+    def worker_broke(self, violation: ProtocolViolation) -> None:
+        """Learn that the reply pipe carries what is no frame of ours."""
+
+    def worker_exited(self, report: ExitReport) -> None:
+        """Learn that the process was reaped; nothing more can come."""
 
 
 class Keeper(Protocol):
     """Who keeps the workers: hears what nobody holds a lease for."""
 
-    def frame_without_lease(self, worker: Worker, frame: Frame) -> None: ...
-    def output_without_lease(
-        self, worker: Worker, stream: str, data: bytes
-    ) -> None: ...
+    def frame_without_lease(self, worker: Worker, frame: Frame) -> None:
+        """Learn that a frame came from a worker nobody holds."""
+
+    def output_without_lease(self, worker: Worker, stream: str, data: bytes) -> None:
+        """Learn that a worker nobody holds wrote something."""
+
     def violation_without_lease(
         self, worker: Worker, violation: ProtocolViolation
-    ) -> None: ...
-    def worker_vanished(self, worker: Worker) -> None: ...
+    ) -> None:
+        """Learn that a worker nobody holds broke the protocol."""
+
+    def worker_vanished(self, worker: Worker) -> None:
+        """Learn that the process ended; the report of how may be on its way."""
 
 
 class Worker:

@@ -25,19 +25,36 @@ _log = logging.getLogger("isoruntime.zygote")
 
 
 class ZygoteListener(Protocol):
-    """Who wants to hear of a zygote and of the workers it forks."""
+    """Who hears of a zygote itself."""
 
-    def zygote_loaded(self, zygote: Zygote, threads: int, seconds: float) -> None: ...
-    def zygote_failed(self, zygote: Zygote, error_type: str, body: bytes) -> None: ...
-    def zygote_died(self, zygote: Zygote, status: ExitStatus) -> None: ...
-    def zygote_output(self, data: bytes) -> None: ...
+    def zygote_loaded(self, zygote: Zygote, threads: int, seconds: float) -> None:
+        """Learn that the handler is imported; so many threads are running now."""
+
+    def zygote_failed(self, zygote: Zygote, error_type: str, body: bytes) -> None:
+        """Learn that the handler cannot be imported; `body` is the answer that says why."""
+
+    def zygote_died(self, zygote: Zygote, status: ExitStatus) -> None:
+        """Learn that the process was reaped."""
+
+
+class WorkerListener(Protocol):
+    """Who hears of the workers that zygotes fork, and of what is printed meanwhile."""
+
+    def zygote_output(self, data: bytes) -> None:
+        """Learn that the handler printed something while it was imported."""
+
     def worker_forked(
         self, zygote: Zygote, slot: int, pid: int, descriptors: dict[str, int]
-    ) -> None: ...
-    def worker_unforked(self, zygote: Zygote, slot: int, reason: str) -> None: ...
+    ) -> None:
+        """Learn that a worker was forked; the descriptors are the listener's from now on."""
+
+    def worker_unforked(self, zygote: Zygote, slot: int, reason: str) -> None:
+        """Learn that the system refused a fork."""
+
     def worker_exited(
         self, zygote: Zygote, slot: int, status: ExitStatus, peak_kb: int
-    ) -> None: ...
+    ) -> None:
+        """Learn that a worker was reaped; `peak_kb` is its peak resident memory."""
 
 
 class Zygote:
@@ -47,6 +64,7 @@ class Zygote:
         self,
         loop: Loop,
         listener: ZygoteListener,
+        workers: WorkerListener,
         order: LoadOrder,
         environment: Mapping[str, str],
     ) -> None:
@@ -57,6 +75,7 @@ class Zygote:
         """
         self._loop = loop
         self._listener = listener
+        self._workers = workers
         self._unsent: deque[bytes] = deque()
         self._is_closed = False
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -150,16 +169,20 @@ class Zygote:
         listener = self._listener
         if kind == "forked":
             descriptors = dict(zip(fields["has"], fds, strict=False))
-            listener.worker_forked(self, fields["slot"], fields["pid"], descriptors)
+            self._workers.worker_forked(
+                self, fields["slot"], fields["pid"], descriptors
+            )
         elif kind == "exited":
             status = ExitStatus.from_returncode(fields["status"])
-            listener.worker_exited(self, fields["slot"], status, fields["max_rss_kb"])
+            self._workers.worker_exited(
+                self, fields["slot"], status, fields["max_rss_kb"]
+            )
         elif kind == "loaded":
             listener.zygote_loaded(self, fields["threads"], fields["seconds"])
         elif kind == "failed":
             listener.zygote_failed(self, fields["type"], fields["body"].encode())
         elif kind == "unforked":
-            listener.worker_unforked(self, fields["slot"], fields["reason"])
+            self._workers.worker_unforked(self, fields["slot"], fields["reason"])
         else:
             raise ProtocolViolation(f"{kind} is not the zygote's to say")
 
@@ -169,7 +192,7 @@ class Zygote:
         except BlockingIOError:
             return
         if data:
-            self._listener.zygote_output(data)
+            self._workers.zygote_output(data)
         else:
             self._loop.unwatch(self._output_r)
 
@@ -195,7 +218,7 @@ class Zygote:
     def _read_last_output(self) -> None:
         try:
             while data := os.read(self._output_r, READ_BYTES):
-                self._listener.zygote_output(data)
+                self._workers.zygote_output(data)
         except BlockingIOError:
             pass
         self._loop.unwatch(self._output_r)

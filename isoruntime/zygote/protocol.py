@@ -59,9 +59,9 @@ def decode(data: bytes) -> tuple[str, dict[str, Any]]:
         message = json.loads(data)
         kind = message.pop("is")
         wanted = _FIELDS[kind]
-        for name, type_ in wanted.items():
-            if type(message[name]) is not type_:
-                raise TypeError(name)
+        is_sound = all(type(message[name]) is wanted[name] for name in wanted)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ProtocolViolation(f"unreadable zygote message: {error!r}") from None
+    if not is_sound:
+        raise ProtocolViolation(f"a zygote message {kind!r} with odd fields")
     return kind, message

@@ -105,7 +105,7 @@ class ZygoteServer:
         self._watch_children()
         sys.stdout.flush()
         sys.stderr.flush()
-        threads = len(os.listdir("/proc/self/task"))
+        threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - pathlib is slow to import
         # Without freeze() the first collection in every worker would write to, and
         # so copy, every page with an object on it.
         gc.collect()
