@@ -1,0 +1,151 @@
+"""From the outcome of an invocation to what the caller is answered.
+
+This is the only place where an error becomes a status and a body. The table and
+the bodies are those of `interface.md` section 3.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from isoruntime.errors import (
+    DeadlineExceeded,
+    Draining,
+    EventTooLarge,
+    HandlerNotLoaded,
+    HandlerRaised,
+    InvocationError,
+    NoWorkerAvailable,
+    ResponseTooLarge,
+    RuntimeFault,
+    WorkerDied,
+    WorkerOutOfTurn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal, TypeAlias
+
+    from isoruntime.errors import IsoruntimeError, Verdict
+
+    Body: TypeAlias = bytes | bytearray | memoryview
+    Mode: TypeAlias = Literal["fc", "http"]
+    Details: TypeAlias = Literal["none", "summary", "full"]
+
+_OCTETS: Final = "application/octet-stream"
+_JSON: Final = "application/json"
+
+#: error -> status with `--errors fc`, status with `--errors http`. A subclass that is
+#: not listed is answered as the class it comes from.
+STATUS: Final[Mapping[type[IsoruntimeError], tuple[int, int]]] = {
+    HandlerRaised: (404, 500),
+    HandlerNotLoaded: (404, 500),
+    WorkerDied: (404, 502),
+    DeadlineExceeded: (404, 504),
+    ResponseTooLarge: (404, 502),
+    EventTooLarge: (413, 413),
+    NoWorkerAvailable: (429, 503),
+    Draining: (503, 503),
+    WorkerOutOfTurn: (404, 502),
+    RuntimeFault: (404, 502),
+}
+
+# A worker comes free, or another instance takes over, sooner than a whole number of
+# seconds can say.
+_RETRY_AFTER: Final = ("Retry-After", "1")
+
+
+class Answer:
+    """What is sent back for one request, apart from what every answer carries.
+
+    `headers` holds only what is special to this answer: the request id, the length,
+    `content_type` and `fc_status` (the value of `x-fc-status`) are added by the front
+    end. `close` asks it to end the connection afterwards.
+    """
+
+    __slots__ = ("body", "close", "content_type", "fc_status", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: Body,
+        content_type: str,
+        fc_status: str,
+        headers: list[tuple[str, str]],
+        close: bool = False,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.fc_status = fc_status
+        self.headers = headers
+        self.close = close
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status} of {len(self.body)} bytes>"
+
+
+def answer_of(
+    outcome: Body | InvocationError | RuntimeFault, mode: Mode, details: Details
+) -> Answer:
+    """Return the answer to an invocation that ended with `outcome`."""
+    if not isinstance(outcome, (InvocationError, RuntimeFault)):
+        return Answer(200, outcome, _OCTETS, "200", [])
+    body = (
+        outcome.body
+        if isinstance(outcome, HandlerRaised)
+        else _failure_body(outcome, details)
+    )
+    retry = isinstance(outcome, (NoWorkerAvailable, Draining))
+    return Answer(
+        _status_of(type(outcome), mode),
+        body,
+        _JSON,
+        "404",
+        [_RETRY_AFTER] if retry else [],
+        close=isinstance(outcome, Draining),
+    )
+
+
+def _status_of(kind: type[IsoruntimeError], mode: Mode) -> int:
+    for cls in kind.__mro__:
+        if cls in STATUS:
+            break
+    else:
+        # A test sees to it that this is not reached; a caller still gets an answer.
+        cls = RuntimeFault
+    in_fc, in_http = STATUS[cls]
+    return in_http if mode == "http" else in_fc
+
+
+def _failure_body(outcome: InvocationError | RuntimeFault, details: Details) -> bytes:
+    failure: dict[str, object]
+    if isinstance(outcome, RuntimeFault):
+        # Its own text is about our insides; the log has it.
+        failure = {
+            "errorMessage": "The runtime failed while it held this invocation",
+            "errorType": "RuntimeFault",
+        }
+    else:
+        failure = {"errorMessage": str(outcome), "errorType": outcome.error_type}
+        if outcome.verdict is not None and details != "none":
+            failure["details"] = _details_of(outcome.verdict, full=details == "full")
+    return json.dumps(failure, indent=4, sort_keys=True).encode("ascii")
+
+
+def _details_of(verdict: Verdict, *, full: bool) -> dict[str, object]:
+    timeout_s = float(verdict.timeout_s)
+    shown: dict[str, object] = {
+        "cause": verdict.cause,
+        "signal": verdict.signal,
+        "exitCode": verdict.exit_code,
+        "durationMs": verdict.duration_ms,
+        "maxMemoryMB": round(verdict.max_memory_mb, 2),
+        "memoryLimitMB": verdict.memory_limit_mb,
+        "timeoutSeconds": int(timeout_s) if timeout_s.is_integer() else timeout_s,
+    }
+    if full:
+        shown["logTail"] = verdict.log_tail
+        shown["traceback"] = verdict.traceback
+    return shown
