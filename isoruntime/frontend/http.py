@@ -20,7 +20,6 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterable
-from email.utils import formatdate
 from typing import Any, Final
 
 from waitress import wasyncore
@@ -30,6 +29,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.server import TcpWSGIServer
+from waitress.utilities import build_http_date
 
 from isoruntime.contract.answer import Answer
 from isoruntime.loop import Loop
@@ -216,7 +216,7 @@ class _Clock:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._text = formatdate(second, usegmt=True).encode()
+            self._text = build_http_date(second).encode()
         return self._text
 
 
