@@ -100,7 +100,7 @@ def test_the_log_level_reaches_the_handler(serve: Serve) -> None:
 
 def test_what_children_and_raw_writes_say_is_in_the_log(server: Server) -> None:
     assert output_of(server, "child", "child") == [
-        "echo from a child",
+        "from a child",
         "and its stderr",
         "from a process",
         "raw write",

@@ -321,7 +321,7 @@ class Server:
         (end,) = (
             number
             for number, line in enumerate(lines)
-            if line.startswith(f"FC {phase} End RequestId: {request_id}")
+            if line.split(",")[0] == f"FC {phase} End RequestId: {request_id}"
         )
         return lines[start : end + 1]
 
@@ -427,7 +427,9 @@ def exchange(
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """Send one request and read its whole answer."""
-    connection.request(method, path, body=body, headers=dict(headers or {}))
+    wanted = dict(headers or {})
+    is_chunked = "Transfer-Encoding" in wanted
+    connection.request(method, path, body, wanted, encode_chunked=is_chunked)
     response = connection.getresponse()
     return Reply(response.status, response.headers, response.read())
 
