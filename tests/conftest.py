@@ -62,3 +62,14 @@ def code_dir(tmp_path: Path) -> Path:
     made = tmp_path / "code"
     made.mkdir()
     return made
+
+
+@pytest.fixture
+def gate(serve: Serve, tmp_path: Path) -> Iterator[Path]:
+    """Return the path of a file that does not exist; `waits` handlers wait for it.
+
+    It is there before the servers stop, so that a failing test need not wait for them.
+    """
+    path = tmp_path / "gate"
+    yield path
+    path.touch()

@@ -14,7 +14,7 @@ from tests.support.server import HANDLERS, Server
 DUMP = {
     "X-Fc-Request-Id": "1-67a46b2e-15de0407-cbb76138ab7f",
     "X-Fc-Access-Key-Id": "STS.key",
-    "X-Fc-Access-Key-Secret": "secret",
+    "X-Fc-Access-Key-Secret": "s3cr3t",
     "X-Fc-Security-Token": "token",
     "X-Fc-Function-Handler": "index.handler",
     "X-Fc-Function-Memory": "1024",
@@ -88,8 +88,8 @@ def test_every_header_has_its_place_in_the_context(server: Server) -> None:
     assert seen["request_id"] == seen["requestId"] == DUMP["X-Fc-Request-Id"]
     credentials = seen["credentials"]
     assert credentials["access_key_id"] == credentials["accessKeyId"] == "STS.key"
-    assert credentials["access_key_secret"] == "secret"
-    assert credentials["accessKeySecret"] == "secret"
+    assert credentials["access_key_secret"] == "s3cr3t"
+    assert credentials["accessKeySecret"] == "s3cr3t"
     assert credentials["security_token"] == credentials["securityToken"] == "token"
     function = seen["function"]
     assert function["name"] == "my-function"
@@ -131,7 +131,7 @@ def test_a_context_without_headers_has_every_field(server: Server) -> None:
 def test_the_context_of_one_invocation_is_not_seen_by_the_next(server: Server) -> None:
     server.invoke("fields", DUMP)
     later = server.invoke("fields")
-    for given in (b"STS.key", b"secret", b"project", b"jaeger"):
+    for given in (b"STS.key", b"s3cr3t", b"project", b"jaeger:"):
         assert given not in later.body
 
 
@@ -147,7 +147,7 @@ def test_to_json_has_the_built_in_runtime_s_keys(server: Server) -> None:
         "requestId": DUMP["X-Fc-Request-Id"],
         "credentials": {
             "accessKeyId": "STS.key",
-            "accessKeySecret": "secret",
+            "accessKeySecret": "s3cr3t",
             "securityToken": "token",
         },
         "function": {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.calls import Calls
 from tests.support.server import Reply, Serve, Server
 from tests.waiting import wait_until
 
@@ -42,28 +42,13 @@ def http_server() -> Iterator[Server]:
         yield started
 
 
-class Neighbour:
-    """An invocation in flight until it is told to finish."""
-
-    def __init__(self, server: Server, gate: Path) -> None:
-        self._gate = gate
-        self._replies: list[Reply] = []
-        since = server.stdout.size()
-        self._thread = threading.Thread(target=self._call, args=(server,))
-        self._thread.start()
-        server.wait_for_line(f"waiting for {gate}", since)
-
-    def _call(self, server: Server) -> None:
-        self._replies.append(
-            server.once("POST", "/invoke", f"until {self._gate}".encode())
-        )
-
-    def finish(self) -> Reply:
-        """Let it finish and return its answer."""
-        self._gate.touch()
-        self._thread.join(20)
-        (reply,) = self._replies
-        return reply
+def neighbour_of(server: Server, gate: Path) -> Calls:
+    """Return an invocation that is in flight until the gate exists."""
+    calls = Calls(server)
+    since = server.stdout.size()
+    calls.start(1, f"until {gate}")
+    server.wait_for_line(f"waiting for {gate}", since)
+    return calls
 
 
 def check_death(
@@ -103,16 +88,18 @@ def check_death(
 @pytest.mark.parametrize(("event", "cause", "signal_name", "code"), DEATHS)
 def test_a_death_is_answered_while_the_neighbour_goes_on(
     server: Server,
-    tmp_path: Path,
+    gate: Path,
     event: str,
     cause: str,
     signal_name: str | None,
     code: int | None,
 ) -> None:
-    neighbour = Neighbour(server, tmp_path / "gate")
+    neighbour = neighbour_of(server, gate)
     check_death(server.invoke(event), 404, cause, signal_name, code)
     assert server.invoke("hello").body == b"still here"
-    reply = neighbour.finish()
+    assert not neighbour.replies
+    gate.touch()
+    (reply,) = neighbour.finish()
     assert (reply.status, reply.body) == (200, b"done")
 
 
@@ -196,23 +183,19 @@ def test_a_death_between_invocations_is_nobody_s_error(server: Server) -> None:
     assert server.invoke("hello").body == b"still here"
 
 
-def test_the_zygote_s_death_costs_its_callers_alone(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_the_zygote_s_death_costs_its_callers_alone(serve: Serve, gate: Path) -> None:
     server = serve("ways_to_die.handler")
-    neighbour = Neighbour(server, tmp_path / "gate")
+    neighbour = neighbour_of(server, gate)
     zygote = server.zygote
     zygote.kill()
     wait_until(lambda: not zygote.is_running(), 5, "the zygote's end")
     reply = server.invoke("hello")
     assert (reply.status, reply.body) == (200, b"still here")
-    assert neighbour.finish().status == 404
+    assert neighbour.statuses() == [404]
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-def test_nothing_outlives_a_killed_front_end(
-    serve: Serve, tmp_path: Path, busy: bool
-) -> None:
+def test_nothing_outlives_a_killed_front_end(serve: Serve, busy: bool) -> None:
     server = serve("slow.handler")
     assert server.invoke("fine").body == b"in time"
     if busy:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.test_workers import Calls
+from tests.support.calls import Calls
 from tests.support.server import EXAMPLES, PROJECT, Serve, exchange
 from tests.waiting import wait_until
 
@@ -45,9 +45,8 @@ def test_an_idle_runtime_ends_at_once(serve: Serve, by: signal.Signals) -> None:
 
 @BOTH_SIGNALS
 def test_a_drain_finishes_what_runs_and_refuses_the_rest(
-    serve: Serve, tmp_path: Path, by: signal.Signals
+    serve: Serve, gate: Path, by: signal.Signals
 ) -> None:
-    gate = tmp_path / "gate"
     server = serve("waits.handler")
     calls = Calls(server)
     calls.start(1, f"until {gate}")

@@ -113,7 +113,8 @@ def test_a_connection_outlives_a_timeout(server: Server) -> None:
         assert connection.answer().body == b"in time"
 
 
-def test_children_left_by_a_returned_handler_are_ended(server: Server) -> None:
+def test_children_left_by_a_returned_handler_are_ended(serve: Serve) -> None:
+    server = serve("slow.handler")
     reply = server.invoke("leave a child")
     assert (reply.status, reply.body) == (200, b"in time")
     wait_until(lambda: not server.strays(), 5, f"the child's end: {server.strays()}")

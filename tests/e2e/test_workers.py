@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import Reply, Serve, Server
+from tests.support.calls import Calls
+from tests.support.server import Serve
 from tests.waiting import wait_until
 
 
@@ -77,8 +77,7 @@ def test_the_pool_grows_with_the_load(serve: Serve) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_the_pool_never_outgrows_its_limit(serve: Serve, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+def test_the_pool_never_outgrows_its_limit(serve: Serve, gate: Path) -> None:
     server = serve("waits.handler", "--max-workers", "2", "--queue-timeout", "30")
     calls = Calls(server)
     calls.start(6, f"until {gate}")
@@ -88,39 +87,12 @@ def test_the_pool_never_outgrows_its_limit(serve: Serve, tmp_path: Path) -> None
     assert calls.statuses() == [200] * 6
 
 
-class Calls:
-    """Invocations running on threads of their own."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._threads: list[threading.Thread] = []
-        self.replies: list[Reply] = []
-
-    def start(self, count: int, event: str) -> None:
-        """Send `count` events at once."""
-        for _ in range(count):
-            thread = threading.Thread(target=self._call, args=(event,))
-            thread.start()
-            self._threads.append(thread)
-
-    def _call(self, event: str) -> None:
-        self.replies.append(self._server.once("POST", "/invoke", event.encode()))
-
-    def statuses(self) -> list[int]:
-        """Wait for every answer and return their statuses, sorted."""
-        for thread in self._threads:
-            thread.join(30)
-            assert not thread.is_alive()
-        return sorted(reply.status for reply in self.replies)
-
-
 @pytest.mark.parametrize(
     ("errors", "refused"), [("fc", 429), ("http", 503)], ids=["fc", "http"]
 )
 def test_a_full_queue_refuses_at_once(
-    serve: Serve, tmp_path: Path, errors: str, refused: int
+    serve: Serve, gate: Path, errors: str, refused: int
 ) -> None:
-    gate = tmp_path / "gate"
     server = serve(
         "waits.handler",
         *("--max-workers", "1", "--queue", "2", "--queue-timeout", "30"),
@@ -140,8 +112,7 @@ def test_a_full_queue_refuses_at_once(
     assert calls.statuses() == [200, 200, 200] + [refused] * 3
 
 
-def test_waiting_in_the_queue_ends(serve: Serve, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+def test_waiting_in_the_queue_ends(serve: Serve, gate: Path) -> None:
     server = serve(
         "waits.handler",
         *("--max-workers", "1", "--queue", "2", "--queue-timeout", "1"),

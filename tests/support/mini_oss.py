@@ -50,7 +50,7 @@ class MiniOss:
     @contextmanager
     def serving(self) -> Iterator[MiniOss]:
         """Answer on a free loopback port for the duration of the block."""
-        server = ThreadingHTTPServer(("127.0.0.1", 0), _Requests)
+        server = _Service(("127.0.0.1", 0), _Requests)
         server.oss = self  # type: ignore[attr-defined]  # read back by _Requests
         self.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -219,6 +219,11 @@ class Request:
         return key.hex()
 
 
+class _Service(ThreadingHTTPServer):
+    # Waited for by server_close(), so that no connection outlives the block.
+    daemon_threads = False
+
+
 class _Requests(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -241,6 +246,8 @@ class _Requests(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("x-oss-request-id", "MINI-OSS")
         self.send_header("Content-Length", str(len(content)))
+        # A client keeps no connection that server_close() would have to wait for.
+        self.send_header("Connection", "close")
         self.send_header("Last-Modified", formatdate(usegmt=True))
         for name, value in answer.items():
             self.send_header(name, value)

@@ -270,7 +270,7 @@ class Server:
         (zygote,) = (
             child
             for child in self.front_end.children()
-            if "isoruntime.zygote" in " ".join(child.cmdline())
+            if "zygote" in " ".join(child.cmdline())
         )
         return zygote
 
