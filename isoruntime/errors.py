@@ -160,13 +160,14 @@ class WorkerDied(InvocationError):
     code = "worker-died"
     error_type = "ProcessExitedError"
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Verdict, reason: str = "") -> None:
         # The sentence is the platform's own (fc-contract.md 4.5), so that alarms
         # and dashboards that look for it go on working.
         super().__init__(
             "Process exited unexpectedly before completing request "
             f"(duration: {verdict.duration_ms}ms, "
             f"maxMemoryUsage: {verdict.max_memory_mb:.2f}MB)"
+            + (f": {reason}" if reason else "")
         )
         self.verdict = verdict
 

@@ -29,6 +29,7 @@ from isoruntime.pool.pool import PoolSize, WorkerPool
 from isoruntime.pool.supervisor import LoadState, Preload
 from isoruntime.reaper import Reaper
 from isoruntime.wire.order import LoadOrder
+from isoruntime.zygote.folders import remove
 
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details, Mode
@@ -99,6 +100,7 @@ class Runtime:
             environ, settings.env, settings.on_fc
         )
         self._withheld = withheld
+        self._temp_base = _make_temp_base(environ)
         self.pool = WorkerPool(
             self.loop,
             PoolSize(
@@ -107,7 +109,7 @@ class Runtime:
                 settings.max_invocations,
                 settings.max_age_s,
             ),
-            _load_order(settings),
+            _load_order(settings, environ, self._temp_base),
             environment,
             preload=Preload(settings.preload),
             init_timeout_s=settings.init_timeout_s,
@@ -127,6 +129,7 @@ class Runtime:
             os.urandom,
             phases=_phases(settings),
             error_details=cast("Details", settings.error_details),
+            leftovers=settings.leftovers,
         )
         self._reaper = Reaper(self.loop, self.pool.supervisor)
         self._http: HttpServer | None = None
@@ -265,6 +268,8 @@ class Runtime:
             self._http.close_connections()
         self.pool.supervisor.kill()
         self._reaper.reap_all()
+        if self._temp_base:
+            remove(self._temp_base)
         signal.set_wakeup_fd(-1)
         if self._signals:
             _log.info("stopped")
@@ -276,7 +281,25 @@ def _note_signal(number: int, frame: object) -> None:
     """Do nothing: the wake-up descriptor has been written to, which is all."""
 
 
-def _load_order(settings: Settings) -> LoadOrder:
+def _make_temp_base(environ: Mapping[str, str]) -> str:
+    """Make the folder for the workers' temporary folders; empty if that fails."""
+    parent = environ.get("TMPDIR") or "/tmp"  # noqa: S108 - it is the parent only
+    path = f"{parent}/isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        os.mkdir(path, 0o700)  # noqa: PTH102 - pathlib is not imported at the start
+    except OSError as error:
+        _log.warning(
+            "no folder for temporary files can be made in %s (%s); workers share it",
+            parent,
+            error.strerror,
+        )
+        return ""
+    return path
+
+
+def _load_order(
+    settings: Settings, environ: Mapping[str, str], temp_base: str
+) -> LoadOrder:
     return LoadOrder(
         handler=settings.handler,
         code_dir=str(settings.code_dir),
@@ -286,6 +309,11 @@ def _load_order(settings: Settings) -> LoadOrder:
         log_level=settings.log_level,
         max_response_bytes=settings.max_response_bytes,
         split_output=settings.log_format == "json",
+        memory_limit_mb=settings.memory_mb,
+        max_processes=settings.max_processes,
+        leftovers=settings.leftovers,
+        temp_base=temp_base,
+        chaos=environ.get("ISORUNTIME_CHAOS", ""),
         credentials_in_environment=_CREDENTIALS in settings.env,
     )
 

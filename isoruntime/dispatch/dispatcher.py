@@ -69,6 +69,7 @@ class Dispatcher:
         *,
         phases: frozenset[Phase] = frozenset({Phase.INVOKE}),
         error_details: Details = "summary",
+        leftovers: str = "kill",
     ) -> None:
         """`phases` are those the function has code for; `random` draws nonces."""
         self._loop = loop
@@ -78,6 +79,7 @@ class Dispatcher:
         self._random = random
         self._phases = phases
         self._error_details = error_details
+        self.leftovers = leftovers
         self.has_initializer = Phase.INITIALIZE in phases
         self.timeout_s = limits.timeout_s
         self.init_timeout_s = limits.init_timeout_s
@@ -170,20 +172,12 @@ class Dispatcher:
 
     def workers_available(self) -> None:
         """Give free workers to those who wait, the longest first."""
-        self._drop_abandoned()
         while self._queue:
             worker = self.pool.take()
             if worker is None:
                 break
             self._lend(self._queue.popleft(), worker)
-            self._drop_abandoned()
         self._watch_queue()
-
-    def _drop_abandoned(self) -> None:
-        while self._queue and self._queue[0].is_abandoned:
-            invocation = self._queue.popleft()
-            invocation.done(NoWorkerAvailable("The caller went away"))
-        self._check_quiet()
 
     def _watch_queue(self) -> None:
         if self._queue_timer is not None or not self._queue:
@@ -226,7 +220,10 @@ class Dispatcher:
         If it has not begun it never does; a handler that runs is let finish, since
         half of its effects are worse than all of them.
         """
-        invocation.is_abandoned = True
+        if invocation in self._queue:
+            self._queue.remove(invocation)
+            self._check_quiet()
+            self._refuse(invocation, NoWorkerAvailable("The caller went away"))
 
     # Hooks: they concern every process that holds something.
 

@@ -49,7 +49,6 @@ class Invocation:
         "context",
         "done",
         "event",
-        "is_abandoned",
         "is_retry",
         "is_started",
         "phase",
@@ -76,7 +75,6 @@ class Invocation:
         self.arrived_at = arrived_at
         self.queued_at = arrived_at
         self.platform_timeout_s = platform_timeout_s
-        self.is_abandoned = False
         self.is_retry = False
         self.is_started = False
 

@@ -22,6 +22,7 @@ from isoruntime.dispatch.invocation import FRAME_KINDS, Invocation, Outcome, Pha
 from isoruntime.errors import (
     DeadlineExceeded,
     HandlerRaised,
+    MemoryLimitExceeded,
     ProtocolViolation,
     ResponseTooLarge,
     Verdict,
@@ -41,6 +42,13 @@ _STACK_S: Final = 0.008
 #: What the zygote gets to report the end of a killed worker with its peak memory;
 #: the caller is answered then, whatever the tree is still doing.
 _REPORT_S: Final = 0.025
+
+
+_LEFT: Final = {
+    "kill": "the handler returned and left processes running; they are killed "
+    "(--leftovers kill)",
+    "report": "the handler returned and left processes running (--leftovers report)",
+}
 
 
 class LeaseState(enum.Enum):
@@ -146,8 +154,7 @@ class Lease:
         if self._phase is Phase.INITIALIZE:
             self._initialized(outcome)
         else:
-            worn_out = bool(frame.flags & frames.WORN_OUT)
-            self._finish(outcome, worn_out=worn_out)
+            self._retire_or_not(outcome, frame.flags)
 
     def _judge(self, frame: Frame) -> Outcome:
         limit = self._dispatcher.max_response_bytes
@@ -180,6 +187,17 @@ class Lease:
         self.state = LeaseState.RUNNING
         self._request(self._dispatcher.timeout_s, self.invocation.event)
 
+    def _retire_or_not(self, outcome: Outcome, flags: int) -> None:
+        """Decide what becomes of a worker after its reply."""
+        policy = self._dispatcher.leftovers
+        has_leftovers = bool(flags & frames.LEFTOVERS) and policy != "allow"
+        if has_leftovers:
+            self._dispatcher.journal.warn(self.invocation.request_id, _LEFT[policy])
+        # Killed with its whole tree: its descendants are found through it.
+        spoilt = has_leftovers and policy == "kill"
+        is_worn_out = bool(flags & frames.WORN_OUT) and not flags & frames.LEFTOVERS
+        self._finish(outcome, worn_out=is_worn_out, spoilt=spoilt)
+
     def worker_broke(self, violation: ProtocolViolation) -> None:
         """End a worker that spoke out of turn."""
         if self.state in (LeaseState.OVERDUE, LeaseState.DONE):
@@ -202,13 +220,16 @@ class Lease:
             self._dispatcher.try_again(self)
             return
         status = report.status
+        excess = report.excess
+        is_oom = excess is not None and excess[0] == "memory"
+        cause = "exit" if status.signal is None else "signal"
         verdict = self._verdict(
-            "exit" if status.signal is None else "signal",
+            "out-of-memory" if is_oom else cause,
             signal=status.signal_name,
             exit_code=status.code,
             peak_memory_mb=report.peak_memory_mb,
         )
-        self._finish(WorkerDied(verdict), is_gone=True)
+        self._finish(_death(verdict, excess), is_gone=True)
 
     # What the clock says.
 
@@ -294,6 +315,24 @@ class Lease:
         else:
             worker.holder = None
         invocation.done(outcome)
+
+
+def _death(verdict: Verdict, excess: tuple[str, int] | None) -> WorkerDied:
+    """Return the error that says why a worker is dead, as far as it is known."""
+    if excess is None:
+        return WorkerDied(verdict)
+    of, used = excess
+    if of == "processes":
+        return WorkerDied(
+            verdict,
+            f"it was killed with {used} processes, more than it may have "
+            "(--max-processes)",
+        )
+    return MemoryLimitExceeded(
+        verdict,
+        f"it was killed when it used {used / 1024:.2f}MB, its memory limit is "
+        f"{verdict.memory_limit_mb}MB (--memory)",
+    )
 
 
 def _user_stack(trace: str) -> str:

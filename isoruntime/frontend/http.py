@@ -39,6 +39,8 @@ from isoruntime.wire.pipes import Body, EventFile
 #: as "Process exited unexpectedly" (fc-contract.md 2.4).
 _KEEP_ALIVE_S: Final = 24 * 3600
 _UPKEEP_S: Final = 60.0
+#: A request that stays incomplete without a further byte is given up after so long.
+_STUCK_S: Final = 120.0
 #: The platform's own limit is 8 KB; proxies in front of other deployments add theirs.
 _MAX_HEADER_BYTES: Final = 64 * 1024
 #: Events up to here stay in memory, larger ones go to a file on their way.
@@ -286,6 +288,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         if self._fileno is not None:
             self.server.loop.touch(self._fileno)
 
+    def close_if_stuck(self) -> None:
+        """Close the connection if its client stopped in the middle of a request."""
+        is_midway = self.request is not None and not self.requests
+        if is_midway and time.time() - self.last_activity > _STUCK_S:
+            self.handle_close()
+
     def handle_close(self) -> None:
         """Tell whoever works for this client that it has gone."""
         super().handle_close()
@@ -411,6 +419,8 @@ class HttpServer:
         for server in self._servers:
             if server.socket is not None:
                 self._loop.touch(server._fileno)
+            for channel in list(server.active_channels.values()):
+                channel.close_if_stuck()
         self._loop.call_later(_UPKEEP_S, self._upkeep)
 
     @property

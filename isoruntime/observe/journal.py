@@ -84,6 +84,10 @@ class Journal:
         message = body.decode("utf-8", "replace")
         self._sink.write(self._format.record(request_id, "ERROR", message))
 
+    def warn(self, request_id: str, message: str) -> None:
+        """Write a remark of ours about an invocation."""
+        self._sink.write(self._format.record(request_id, "WARNING", message))
+
     def open(self, request_id: str | None) -> Output:
         """Return where the output of an invocation goes."""
         return Output(request_id, self._sink, self._format)

@@ -28,7 +28,7 @@ from isoruntime.pool.supervisor import LoadState, Preload, Supervisor
 from isoruntime.pool.worker import ExitReport, Worker
 from isoruntime.wire.frames import Frame, Kind
 from isoruntime.wire.order import LoadOrder
-from isoruntime.zygote.client import Zygote
+from isoruntime.zygote.client import Excess, Zygote
 
 _log = logging.getLogger("isoruntime.pool")
 
@@ -39,6 +39,10 @@ _SHRINK_EVERY_S = 10.0
 _GOODBYE_S = 1.0
 #: The zygote's report follows a death at once; if it does not come, we go on.
 _REPORT_S = 0.1
+#: A worker that ends unused at this age was ended by its own code.
+_YOUNG_S = 1.0
+#: Sampling of memory goes on for so long after the last lease.
+_UNWATCHED_S = 1.0
 _UNFORKED_RETRY_S = 0.5
 
 
@@ -105,6 +109,9 @@ class WorkerPool:
         #: called whenever the handler has been loaded, or has not
         self.on_load_state: Callable[[], object] | None = None
         self._is_output_paused = False
+        #: the zygote that samples its workers at present
+        self._watched: Zygote | None = None
+        self._watch_timer: Timer | None = None
         self._slots = count(1)
         self.workers: dict[int, Worker] = {}
         self._idle: list[Worker] = []
@@ -185,6 +192,8 @@ class WorkerPool:
             return None
         worker.on(WorkerEvent.LEASE)
         self.busy += 1
+        if self._watched is not worker.zygote:
+            self._watch(worker.zygote)
         self.balance()
         return worker
 
@@ -316,6 +325,23 @@ class WorkerPool:
             if timer is not None:
                 timer.cancel()
 
+    # Sampling costs a little, so it ends when nothing has been lent for a while.
+
+    def _watch(self, zygote: Zygote) -> None:
+        self._watched = zygote
+        zygote.watch(True)
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+        self._watch_timer = self._loop.call_later(_UNWATCHED_S, self._watch_on)
+
+    def _watch_on(self) -> None:
+        zygote = self._watched
+        if zygote is not None and self.busy:
+            self._watch_timer = self._loop.call_later(_UNWATCHED_S, self._watch_on)
+        elif zygote is not None:
+            self._watched = None
+            zygote.watch(False)
+
     # What the supervisor says.
 
     def load_state_changed(self) -> None:
@@ -356,12 +382,17 @@ class WorkerPool:
         self.balance()
 
     def worker_exited(
-        self, zygote: Zygote, slot: int, status: ExitStatus, peak_kb: int
+        self,
+        zygote: Zygote,
+        slot: int,
+        status: ExitStatus,
+        peak_kb: int,
+        excess: Excess,
     ) -> None:
         """Clear up after a worker, and tell its holder how it ended."""
         worker = self.workers.get(slot)
         if worker is not None:
-            self._bury(worker, ExitReport(status, peak_kb / 1024))
+            self._bury(worker, ExitReport(status, peak_kb / 1024, excess))
 
     def worker_vanished(self, worker: Worker) -> None:
         """Note a death; the zygote's report of it is on its way, or lost."""
@@ -385,8 +416,8 @@ class WorkerPool:
         if holder is not None:
             holder.worker_exited(report)
         worker.close()
-        if was is WorkerState.BOOTING and worker.zygote is self.supervisor.zygote:
-            self._died_booting(worker, report)
+        if self._died_young(worker, was):
+            self._blame_the_handler(worker, report)
         if self._when_empty is not None and not self.workers:
             self._dismiss()
         self.balance()
@@ -427,7 +458,9 @@ class WorkerPool:
             self.booting -= 1
             worker.on(WorkerEvent.READY)
             worker.idle_since = self._loop.now()
-            self._idle.append(worker)
+            # Below the others: those that have worked already have their memory in
+            # the caches, and their connections open.
+            self._idle.insert(0, worker)
             if self.supervisor.imports_in_worker:
                 self.supervisor.worker_loaded()
             self.balance()
@@ -455,7 +488,19 @@ class WorkerPool:
         _log.warning("%r: %s; it is replaced", worker, violation)
         self.kill(worker)
 
-    def _died_booting(self, worker: Worker, report: ExitReport) -> None:
+    def _died_young(self, worker: Worker, was: WorkerState) -> bool:
+        """Return whether it ended before it could be of any use.
+
+        One that falls over as soon as it is there would be replaced for ever, as
+        fast as the machine forks.
+        """
+        if self._is_stopping or worker.zygote is not self.supervisor.zygote:
+            return False
+        age_s = self._loop.now() - worker.born_at
+        is_unused = was is WorkerState.IDLE and not worker.served and age_s < _YOUNG_S
+        return is_unused or was is WorkerState.BOOTING
+
+    def _blame_the_handler(self, worker: Worker, report: ExitReport) -> None:
         status = report.status
         verdict = Verdict(
             "exit" if status.signal is None else "signal",

@@ -31,8 +31,9 @@ from isoruntime.zygote.client import WorkerListener, Zygote
 
 _log = logging.getLogger("isoruntime.pool")
 
-#: A zygote that lived for less did not really work.
-_STABLE_S = 5.0
+#: A zygote that was ready is replaced at once, unless so many have died lately.
+_MAX_DEATHS = 5
+_DEATHS_WITHIN_S = 10.0
 
 
 class LoadState(enum.Enum):
@@ -83,6 +84,7 @@ class Supervisor:
         self._started_at = 0.0
         self._timer: Timer | None = None
         self._backoff = Backoff()
+        self._deaths: list[float] = []
         self._is_stopping = False
         self._on_all_gone: Callable[[], object] | None = None
         self.on_zygote_died: Callable[[], object] | None = None
@@ -192,13 +194,19 @@ class Supervisor:
         if self.state is LoadState.LOADING:
             self._fail(_died_loading(status, lived_s))
         elif self.state is LoadState.READY:
-            _log.warning("the zygote %s; starting another one", status)
-            if lived_s < _STABLE_S and self._backoff.failures:
-                self._fail(_died_loading(status, lived_s))
-                return
-            self._backoff.fail(self._loop.now())
-            self.start()
-            self._pool.load_state_changed()
+            self._replace(status, lived_s)
+
+    def _replace(self, status: ExitStatus, lived_s: float) -> None:
+        """Start another zygote for one that was ready: at once, if not too often."""
+        _log.warning("the zygote ended (%s); starting another one", status)
+        now = self._loop.now()
+        self._deaths = [at for at in self._deaths if now - at < _DEATHS_WITHIN_S]
+        self._deaths.append(now)
+        if len(self._deaths) > _MAX_DEATHS:
+            self._fail(_died_loading(status, lived_s))
+            return
+        self.start()
+        self._pool.load_state_changed()
 
     # What a worker's own import came to, where workers import.
 

@@ -21,11 +21,13 @@ from isoruntime.wire.pipes import (
     FrameSender,
     PeerClosed,
 )
-from isoruntime.zygote.client import Zygote
+from isoruntime.zygote.client import Excess, Zygote
 
 #: A worker that prints without end from a thread must not keep its caller waiting:
 #: so many reads empty a full pipe twice over.
 _LAST_READS: Final = 8
+#: A closed reply pipe mostly means a death, of which its parent tells more.
+_SILENCE_S: Final = 0.1
 _MAX_TRACE: Final = 64 * 1024
 _OUTPUTS: Final = frozenset({"stdout", "stderr"})
 
@@ -35,6 +37,7 @@ class ExitReport(NamedTuple):
 
     status: ExitStatus
     peak_memory_mb: float = 0.0
+    excess: Excess = None
 
 
 class Holder(Protocol):
@@ -243,6 +246,18 @@ class Worker:
         if self._is_reply_open and "reply" in self._fds:
             self._is_reply_open = False
             self._loop.unwatch(self._fds["reply"])
+            self._loop.call_later(_SILENCE_S, self._judge_silence)
+
+    def _judge_silence(self) -> None:
+        # Not dead, and with no way left to answer: waiting for the deadline would
+        # serve nobody.
+        if self.state is WorkerState.DEAD or not self._fds:
+            return
+        violation = ProtocolViolation("its reply pipe is closed")
+        if self.holder is not None:
+            self.holder.worker_broke(violation)
+        elif self.state is not WorkerState.DOOMED:
+            self._keeper.violation_without_lease(self, violation)
 
     def _read_output(self, stream: str) -> bool:
         """Read once; return whether there may be more."""

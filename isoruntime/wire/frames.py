@@ -58,7 +58,9 @@ class Kind(IntEnum):
 OUTPUT_PENDING: Final = 1
 #: Flag of a reply: the worker must not be lent again.
 WORN_OUT: Final = 2
-_KNOWN_FLAGS: Final = OUTPUT_PENDING | WORN_OUT
+#: Flag of a reply: processes that the handler started are still alive.
+LEFTOVERS: Final = 4
+_KNOWN_FLAGS: Final = OUTPUT_PENDING | WORN_OUT | LEFTOVERS
 
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
 

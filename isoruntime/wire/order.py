@@ -17,5 +17,15 @@ class LoadOrder(NamedTuple):
     log_level: str = "INFO"
     max_response_bytes: int = 32 << 20
     split_output: bool = False
+    #: resident memory of one worker's tree; 0 = no limit
+    memory_limit_mb: int = 0
+    #: processes of one worker's tree; 0 = no limit
+    max_processes: int = 0
+    #: what happens to processes alive when the handler has returned
+    leftovers: str = "kill"
+    #: where the workers' temporary folders are made; empty = nowhere
+    temp_base: str = ""
+    #: where a worker is to die, for tests of our own (`worker.chaos`)
+    chaos: str = ""
     #: set the STS triple of each invocation in the worker's environment
     credentials_in_environment: bool = False

@@ -18,11 +18,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from isoruntime.contract.encoding import encode, fault_body
 from isoruntime.sandbox import _libc
-from isoruntime.wire.frames import NO_NONCE, OUTPUT_PENDING, Frame, Kind
+from isoruntime.wire.frames import (
+    LEFTOVERS,
+    NO_NONCE,
+    OUTPUT_PENDING,
+    WORN_OUT,
+    Frame,
+    Kind,
+)
 from isoruntime.wire.pipes import STACK_SIGNAL, read_frame, write_frame
 from isoruntime.worker import output
 from isoruntime.worker.context import Context
 from isoruntime.worker.faults import fault_of
+from isoruntime.worker.leftovers import Census
 from isoruntime.worker.load import LoadError, load
 
 if TYPE_CHECKING:
@@ -61,8 +69,13 @@ def load_handlers(order: LoadOrder) -> Handlers:
     return Handlers(order)
 
 
-def run(order: LoadOrder, handlers: Handlers | None, pipes: Pipes) -> NoReturn:
-    """Be a worker, from the fork to the end of the process."""
+def run(
+    order: LoadOrder, handlers: Handlers | None, pipes: Pipes, folder: str | None
+) -> NoReturn:
+    """Be a worker, from the fork to the end of the process.
+
+    `folder` is for temporary files, and removed after the worker's end.
+    """
     zygote = os.getppid()
     os.setsid()
     # Set before anything else can go wrong: a worker never outlives its zygote.
@@ -70,12 +83,37 @@ def run(order: LoadOrder, handlers: Handlers | None, pipes: Pipes) -> NoReturn:
         os._exit(0)
     _libc.become_subreaper()
     pipes.move_into_place()
+    _volunteer_for_oom()
+    if folder is not None:
+        _move_temporary_files(folder)
     faulthandler.enable(file=pipes.trace, all_threads=True)
     faulthandler.register(STACK_SIGNAL, file=pipes.trace, all_threads=True)
     worker = Worker(order, pipes)
     if handlers is None:
         handlers = worker.load()
     worker.serve(handlers)
+
+
+def _volunteer_for_oom() -> None:
+    """Have the kernel, short of memory, end this process before any of ours."""
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    except OSError:
+        return
+    try:
+        os.write(fd, b"1000")
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+
+
+def _move_temporary_files(folder: str) -> None:
+    os.environ["TMPDIR"] = folder
+    tempfile: Any = sys.modules.get("tempfile")
+    if tempfile is not None:
+        # It has looked the folder up once, when the handler was imported.
+        tempfile.tempdir = None
 
 
 class Worker:
@@ -88,6 +126,13 @@ class Worker:
         self._requests = open(pipes.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
         self._pid = os.getpid()
         self._contexts: dict[bytes, dict[str, str]] = {}
+        self._read_frame, self._write_frame = read_frame, write_frame
+        if order.chaos:
+            # Only here: nothing but our own tests asks for it.
+            from isoruntime.worker.chaos import Chaos
+
+            chaos = Chaos(order.chaos)
+            self._read_frame, self._write_frame = chaos.read_frame, chaos.write_frame
 
     def load(self) -> Handlers:
         """Import the user's functions here, since the zygote has not."""
@@ -104,12 +149,13 @@ class Worker:
 
     def serve(self, handlers: Handlers) -> NoReturn:
         """Answer requests until the front end closes the pipe."""
+        census = Census()
         write_frame(self._reply_fd, Kind.READY, NO_NONCE)
-        while (request := read_frame(self._requests)) is not None:
-            self._answer(request, handlers)
+        while (request := self._read_frame(self._requests)) is not None:
+            self._answer(request, handlers, census)
         self._exit(0)
 
-    def _answer(self, request: Frame, handlers: Handlers) -> None:
+    def _answer(self, request: Frame, handlers: Handlers, census: Census) -> None:
         context = self._context_of(request.meta)
         kind, meta, body = self._call(request, context, handlers)
         if os.getpid() != self._pid:
@@ -117,7 +163,12 @@ class Worker:
             os._exit(0)
         output.flush()
         flags = OUTPUT_PENDING if any(map(output.is_pending, self._output_fds)) else 0
-        write_frame(self._reply_fd, kind, request.nonce, meta, body, flags)
+        has_processes, has_anything = census.look()
+        if has_processes:
+            flags |= LEFTOVERS
+        if has_anything:
+            flags |= WORN_OUT
+        self._write_frame(self._reply_fd, kind, request.nonce, meta, body, flags)
 
     def _call(
         self, request: Frame, context: Context, handlers: Handlers

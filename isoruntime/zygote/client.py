@@ -24,6 +24,11 @@ _REAP_RETRY_S: Final = 0.005
 _log = logging.getLogger("isoruntime.zygote")
 
 
+#: What a worker was killed for, `memory` or `processes`, and how much it took (KiB or
+#: a number); None if it was not killed for that.
+Excess = tuple[str, int] | None
+
+
 class ZygoteListener(Protocol):
     """Who hears of a zygote itself."""
 
@@ -52,7 +57,12 @@ class WorkerListener(Protocol):
         """Learn that the system refused a fork."""
 
     def worker_exited(
-        self, zygote: Zygote, slot: int, status: ExitStatus, peak_kb: int
+        self,
+        zygote: Zygote,
+        slot: int,
+        status: ExitStatus,
+        peak_kb: int,
+        excess: Excess,
     ) -> None:
         """Learn that a worker was reaped; `peak_kb` is its peak resident memory."""
 
@@ -108,6 +118,10 @@ class Zygote:
     def kill_worker(self, slot: int) -> None:
         """Order the end of a worker with all its descendants."""
         self._send(protocol.encode("kill", slot=slot))
+
+    def watch(self, on: bool) -> None:
+        """Order memory and processes of all workers to be sampled, or not."""
+        self._send(protocol.encode("watch", on=on))
 
     def dismiss(self) -> None:
         """Have it end by itself, with all its workers; `zygote_died` follows."""
@@ -174,8 +188,9 @@ class Zygote:
             )
         elif kind == "exited":
             status = ExitStatus.from_returncode(fields["status"])
+            excess = (fields["excess"], fields["used"]) if fields["excess"] else None
             self._workers.worker_exited(
-                self, fields["slot"], status, fields["max_rss_kb"]
+                self, fields["slot"], status, fields["peak_kb"], excess
             )
         elif kind == "loaded":
             listener.zygote_loaded(self, fields["threads"], fields["seconds"])

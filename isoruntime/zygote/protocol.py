@@ -6,11 +6,13 @@ joined. It is a JSON object with the key `is`:
     front end -> zygote   load {…LoadOrder}   once, first
                           fork {slot}         one more worker
                           kill {slot}         the worker and all its descendants
+                          watch {on}          sample memory while work is done
     zygote -> front end   loaded {threads, seconds}
                           failed {type, body}           the handler does not load
                           forked {slot, pid} + descriptors
                           unforked {slot, reason}       the system refused
-                          exited {slot, status, max_rss_kb}
+                          exited {slot, status, peak_kb, excess, used}
+                              `excess`: what the watchdog killed it for, or nothing
 
 The code a handler runs at import runs in the zygote, so what comes from there is
 judged like any other input.
@@ -35,11 +37,18 @@ _FIELDS: Final[dict[str, dict[str, type]]] = {
     "load": {},
     "fork": {"slot": int},
     "kill": {"slot": int},
+    "watch": {"on": bool},
     "loaded": {"threads": int, "seconds": float},
     "failed": {"type": str, "body": str},
     "forked": {"slot": int, "pid": int, "has": list},
     "unforked": {"slot": int, "reason": str},
-    "exited": {"slot": int, "status": int, "max_rss_kb": int},
+    "exited": {
+        "slot": int,
+        "status": int,
+        "peak_kb": int,
+        "excess": str,
+        "used": int,
+    },
 }
 
 

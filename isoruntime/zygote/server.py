@@ -23,6 +23,8 @@ from isoruntime.worker import load, output
 from isoruntime.worker import main as worker_main
 from isoruntime.worker.pipes import Pipes
 from isoruntime.zygote import protocol, tree
+from isoruntime.zygote.folders import remove, worker_folder
+from isoruntime.zygote.watchdog import Excess, Watchdog
 
 #: A body that would not fit into one message says so instead.
 _MAX_FAULT_BODY = 64 * 1024
@@ -44,7 +46,7 @@ def main(control_fd: int) -> NoReturn:
         raise SystemExit(f"expected an order to load, got {kind!r}")
     order = LoadOrder(**fields)
     prepare(order)
-    zygote = ZygoteServer(control, order)
+    zygote = ZygoteServer(control, order, front_end)
     if order.preload:
         zygote.preload()
     else:
@@ -70,15 +72,23 @@ def prepare(order: LoadOrder) -> None:
 class ZygoteServer:
     """Carries out the front end's orders."""
 
-    def __init__(self, control: socket.socket, order: LoadOrder) -> None:
+    def __init__(
+        self, control: socket.socket, order: LoadOrder, front_end: int
+    ) -> None:
         self._control = control
         self._order = order
+        self._front_end = front_end
         self._slots: dict[int, int] = {}  # slot -> pid
         self._pids: dict[int, int] = {}  # pid -> slot
         # Peaks seen before a kill: `ru_maxrss` misses descendants that are not
         # waited for.
         self._peaks_kb: dict[int, int] = {}
         self._handlers: worker_main.Handlers | None = None
+        self._folders: dict[int, str] = {}  # pid -> temporary folder
+        self._watchdog = Watchdog(order.memory_limit_mb, order.max_processes)
+        self._is_watching = False
+        self._next_sample_at = 0.0
+        self._excesses: dict[int, Excess] = {}  # pid -> why the watchdog killed it
         # Orphans that were killed and have not been reaped yet.
         self._doomed: set[int] = set()
         self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -126,12 +136,26 @@ class ZygoteServer:
         # A worker may have been reaped before the first poll could know of it.
         self._reap()
         while True:
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll(self._wait_ms()):
                 if fd == self._wake_r:
                     self._drain_wakeups()
                     self._reap()
                 else:
                     self._take_order()
+            if self._is_watching and time.monotonic() >= self._next_sample_at:
+                self._sample()
+
+    def _wait_ms(self) -> float | None:
+        if not self._is_watching or not self._pids:
+            return None
+        return max(0.0, self._next_sample_at - time.monotonic()) * 1000
+
+    def _sample(self) -> None:
+        for excess in self._watchdog.sample(self._pids):
+            self._excesses.setdefault(excess.pid, excess)
+            tree.kill_tree(excess.pid)
+        interval_s = self._watchdog.interval_s(len(self._pids))
+        self._next_sample_at = time.monotonic() + interval_s
 
     def _drain_wakeups(self) -> None:
         try:
@@ -152,18 +176,26 @@ class ZygoteServer:
             self._fork(fields["slot"])
         elif kind == "kill":
             self._kill(fields["slot"])
+        elif kind == "watch":
+            self._is_watching = fields["on"]
 
     def _fork(self, slot: int) -> None:
-        pipes = Pipes.open(split_output=self._order.split_output)
+        order = self._order
+        pipes = Pipes.open(split_output=order.split_output)
+        folder = worker_folder(order.temp_base, slot) if order.temp_base else None
         try:
             pid = os.fork()
         except OSError as error:
             pipes.close()
+            if folder is not None:
+                remove(folder)
             self.say("unforked", slot=slot, reason=str(error))
             return
         if pid == 0:
-            self._become_worker(pipes)
+            self._become_worker(pipes, folder)
         self._slots[slot], self._pids[pid] = pid, slot
+        if folder is not None:
+            self._folders[pid] = folder
         names, fds = pipes.front_end_side()
         # Safe because the child is not reaped yet, so the pid is still its own.
         try:
@@ -181,7 +213,7 @@ class ZygoteServer:
             if "pidfd" in names:
                 os.close(fds[-1])
 
-    def _become_worker(self, pipes: Pipes) -> NoReturn:
+    def _become_worker(self, pipes: Pipes, folder: str | None) -> NoReturn:
         # Safe because this is the only thread; and whatever happens here, control
         # never returns into the zygote's own loop.
         try:
@@ -191,7 +223,7 @@ class ZygoteServer:
             os.close(self._wake_r)
             os.close(self._wake_w)
             pipes.close_front_end_side()
-            worker_main.run(self._order, self._handlers, pipes)
+            worker_main.run(self._order, self._handlers, pipes, folder)
         finally:
             os._exit(70)
 
@@ -215,10 +247,23 @@ class ZygoteServer:
             if slot is None:
                 continue
             del self._slots[slot]
-            peak_kb = max(usage.ru_maxrss, self._peaks_kb.pop(slot, 0))
-            code = os.waitstatus_to_exitcode(status)
-            self.say("exited", slot=slot, status=code, max_rss_kb=peak_kb)
+            self._report_exit(slot, pid, status, usage.ru_maxrss)
         self._kill_orphans()
+
+    def _report_exit(self, slot: int, pid: int, status: int, max_rss_kb: int) -> None:
+        excess = self._excesses.pop(pid, None)
+        peaks_kb = (max_rss_kb, self._peaks_kb.pop(slot, 0), self._watchdog.forget(pid))
+        self.say(
+            "exited",
+            slot=slot,
+            status=os.waitstatus_to_exitcode(status),
+            peak_kb=max(peaks_kb),
+            excess="" if excess is None else excess.of,
+            used=0 if excess is None else excess.used,
+        )
+        folder = self._folders.pop(pid, None)
+        if folder is not None:
+            remove(folder)
 
     def _kill_orphans(self) -> None:
         """Kill what dead workers left behind: every child that is no worker.
@@ -240,6 +285,9 @@ class ZygoteServer:
                     os.waitpid(pid, 0)
                 except ChildProcessError:
                     continue
+        if self._order.temp_base and os.getppid() != self._front_end:
+            # Nobody else is left who could.
+            remove(self._order.temp_base)
         sys.stdout.flush()
         os._exit(0)
 

@@ -35,6 +35,17 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def descendants_of(pid: int) -> list[int]:
+    """Return everything below `pid` at this moment, parents before children."""
+    found: list[int] = []
+    pending = [pid]
+    while pending:
+        children = children_of(pending.pop())
+        found += children
+        pending += children
+    return found
+
+
 def send(pid: int, number: int) -> bool:
     """Send a signal; return whether there was somebody to take it."""
     try:

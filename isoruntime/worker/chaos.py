@@ -1,0 +1,73 @@
+"""Deaths on order, for tests of our own: `ISORUNTIME_CHAOS=STAGE:FILE`.
+
+The worker that gets to STAGE first kills itself there; FILE is made on the way and
+keeps all others from doing the same. Stages, in the order they are passed:
+
+    before-read      ready, nothing read of the request
+    mid-read         the head of the request is read, its body is not
+    after-read       the request is taken, the handler not called
+    reply@N          N bytes of the reply are written
+    after-reply      all of the reply is written
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import IO, Any
+
+from isoruntime.wire import pipes
+from isoruntime.wire.frames import HEADER, Frame, Kind, head
+
+
+class Chaos:
+    """Reads and writes frames as a worker does, up to the stage where it dies."""
+
+    def __init__(self, order: str) -> None:
+        self._stage, _, self._marker = order.partition(":")
+
+    def read_frame(self, stream: IO[bytes]) -> Frame | None:
+        """Read a request, or die on the way."""
+        if self._stage in ("before-read", "mid-read"):
+            # Until there is something to read, or being killed would be no use.
+            stream.peek(1)  # type: ignore[attr-defined]
+        if self._stage == "mid-read":
+            stream.read(HEADER.size)
+        if self._stage in ("before-read", "mid-read"):
+            self._die()
+        frame = pipes.read_frame(stream)
+        if self._stage == "after-read":
+            self._die()
+        return frame
+
+    def write_frame(
+        self,
+        fd: int,
+        kind: int,
+        nonce: bytes,
+        meta: bytes = b"",
+        body: Any = b"",
+        flags: int = 0,
+    ) -> None:
+        """Write a reply, or die on the way."""
+        if kind == Kind.READY or not self._stage.startswith(("reply@", "after-reply")):
+            pipes.write_frame(fd, kind, nonce, meta, body, flags)
+            return
+        data = head(kind, nonce, meta, len(body), flags) + bytes(body)
+        _, _, count = self._stage.partition("@")
+        if count and not self._is_used():
+            data = data[: int(count)]
+        while data:
+            data = data[os.write(fd, data) :]
+        self._die()
+
+    def _is_used(self) -> bool:
+        return os.path.exists(self._marker)  # noqa: PTH110 - for symmetry with open below
+
+    def _die(self) -> None:
+        try:
+            fd = os.open(self._marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return
+        os.close(fd)
+        os.kill(os.getpid(), signal.SIGKILL)

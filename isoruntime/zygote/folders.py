@@ -1,0 +1,63 @@
+"""Temporary folders: one for every worker, removed with it.
+
+The folder that holds them belongs to one front end. It is made by the first
+zygote and removed by the last, so that nothing stays behind even when the front
+end is killed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+_MODE: Final = 0o700
+
+
+def worker_folder(base: str, slot: int) -> str | None:
+    """Make and return the folder of one worker; None if the disk refuses it."""
+    path = f"{base}/{slot}"
+    try:
+        os.mkdir(path, _MODE)  # noqa: PTH102 - pathlib is slow to import
+    except FileNotFoundError:
+        try:
+            os.makedirs(path, _MODE)  # noqa: PTH103
+        except OSError:
+            return None
+    except OSError:
+        return None
+    return path
+
+
+def remove(path: str) -> None:
+    """Remove a folder with all that is in it, following no link out of it."""
+    try:
+        os.rmdir(path)  # noqa: PTH106 - the usual case: nothing was left in it
+    except FileNotFoundError:
+        return
+    except OSError:
+        _empty(path)
+
+
+def _empty(path: str) -> None:
+    # What is in there was made by user code, links included, and we may be root.
+    # `fwalk` opens every folder without following links, and what is removed is
+    # named relative to the open folder.
+    try:
+        for _, folders, files, fd in os.fwalk(path, topdown=False):
+            for name in files:
+                _try(os.unlink, name, fd)
+            for name in folders:
+                # A link to a folder is listed among the folders, and is no folder.
+                if not _try(os.rmdir, name, fd):
+                    _try(os.unlink, name, fd)
+        os.rmdir(path)  # noqa: PTH106
+    except OSError:
+        return
+
+
+def _try(remove_entry: object, name: str, fd: int) -> bool:
+    try:
+        remove_entry(name, dir_fd=fd)  # type: ignore[operator]
+    except OSError:
+        return False
+    return True

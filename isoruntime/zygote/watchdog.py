@@ -1,0 +1,112 @@
+"""The watchdog: what every worker's tree takes of memory and processes, sampled.
+
+Resident memory of all processes of a tree is added up from `statm`, which is cheap
+and counts pages twice that parent and child share. Only when that sum is over the
+limit are the shares looked up (`smaps_rollup`), where each page counts once; pages of
+files are left out, since the kernel can drop them. A tree over its limit is to be
+killed: nobody but the culprit pays.
+
+A sample is taken every `INTERVAL_S` while anything is being invoked, more slowly
+with very many workers so that sampling never takes more than a few per cent of a
+core. So a limit is enforced within about 25 ms of being passed, not at the byte.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from isoruntime.zygote import tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+INTERVAL_S: Final = 0.025
+#: What sampling one worker takes of an interval at most.
+_SHARE_S: Final = 0.001
+_PAGE_KB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+class Excess(NamedTuple):
+    """A tree that takes more than it may."""
+
+    pid: int
+    #: `memory` or `processes`
+    of: str
+    #: KiB of memory, or the number of processes
+    used: int
+
+
+class Watchdog:
+    """Samples trees and remembers the peak of each; limits of 0 mean none."""
+
+    __slots__ = ("_max_processes", "_memory_limit_kb", "_peaks_kb")
+
+    def __init__(self, memory_limit_mb: int, max_processes: int) -> None:
+        self._memory_limit_kb = memory_limit_mb * 1024
+        self._max_processes = max_processes
+        self._peaks_kb: dict[int, int] = {}
+
+    def interval_s(self, workers: int) -> float:
+        """Return the time between two samples of so many workers."""
+        return max(INTERVAL_S, workers * _SHARE_S)
+
+    def sample(self, pids: Iterable[int]) -> list[Excess]:
+        """Look at the trees below these processes; return those over a limit."""
+        found = []
+        for pid in pids:
+            excess = self._look(pid)
+            if excess is not None:
+                found.append(excess)
+        return found
+
+    def forget(self, pid: int) -> int:
+        """Drop what is known of a tree; return its peak in KiB."""
+        return self._peaks_kb.pop(pid, 0)
+
+    def _look(self, pid: int) -> Excess | None:
+        members = [pid, *tree.descendants_of(pid)]
+        if self._max_processes and len(members) > self._max_processes:
+            return Excess(pid, "processes", len(members))
+        used_kb = sum(map(_resident_kb, members))
+        limit_kb = self._memory_limit_kb
+        is_over = bool(limit_kb) and used_kb > limit_kb
+        if used_kb <= self._peaks_kb.get(pid, 0) and not is_over:
+            return None
+        if is_over or len(members) > 1:
+            used_kb = sum(map(_share_kb, members))
+        self._peaks_kb[pid] = max(used_kb, self._peaks_kb.get(pid, 0))
+        if limit_kb and used_kb > limit_kb:
+            return Excess(pid, "memory", used_kb)
+        return None
+
+
+def _resident_kb(pid: int) -> int:
+    data = _read(f"/proc/{pid}/statm")
+    return int(data.split(None, 2)[1]) * _PAGE_KB if data else 0
+
+
+def _share_kb(pid: int) -> int:
+    """Return what a process takes, each shared page divided by its users."""
+    data = _read(f"/proc/{pid}/smaps_rollup")
+    parts = {
+        name: int(rest.split(None, 1)[0])
+        for name, _, rest in (line.partition(b":") for line in data.splitlines()[1:])
+    }
+    if b"Pss_Anon" in parts:
+        swapped = parts.get(b"SwapPss", 0)
+        return parts[b"Pss_Anon"] + parts.get(b"Pss_Shmem", 0) + swapped
+    return parts.get(b"Pss", 0)
+
+
+def _read(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 8192)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
