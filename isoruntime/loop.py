@@ -35,6 +35,9 @@ _FREEZE_S: Final = 2.0
 #: A turn longer than this held up everybody else and is worth a line in the log.
 SLOW_TURN_S: Final = 0.010
 
+#: A bug that shows in every turn will not go away by itself.
+_MAX_BUGS_IN_A_ROW: Final = 100
+
 _log = logging.getLogger("isoruntime.loop")
 
 
@@ -109,6 +112,7 @@ class Loop:
         self._stopped = False
         self._frozen_s = 0.0
         self.is_ticking = False
+        self._bugs_in_a_row = 0
         self.at_turn_end: list[Callable[[], object]] = []
         self.slow_turns = 0
         self.turns = 0
@@ -203,7 +207,13 @@ class Loop:
         self.turns += 1
         if wait_s is not None and started - before - wait_s > _FREEZE_S:
             self._note_freeze(started - before - wait_s)
-        self._serve(events)
+        try:
+            self._serve(events)
+            self._bugs_in_a_row = 0
+        except Exception:  # noqa: BLE001 - one bad callback is no reason to end all
+            self._note_bug()
+            if self._bugs_in_a_row >= _MAX_BUGS_IN_A_ROW:
+                raise
         took = time.monotonic() - started
         if took > SLOW_TURN_S:
             self._note_slow_turn(took)
@@ -249,6 +259,11 @@ class Loop:
     def _note_freeze(self, gap_s: float) -> None:
         self._frozen_s += gap_s
         _log.info("frozen for %.1f s; deadlines were moved by as much", gap_s)
+
+    def _note_bug(self) -> None:
+        # Whatever was not served in this turn is still ready in the next.
+        self._bugs_in_a_row += 1
+        _log.exception("a bug of isoruntime's; please report it")
 
     def _note_slow_turn(self, took_s: float) -> None:
         self.slow_turns += 1

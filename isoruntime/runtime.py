@@ -170,7 +170,11 @@ class Runtime:
     def _introduce(self, sockets: list[socket.socket]) -> None:
         host, port = sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        _log.info("version %s listening on http://%s:%d", __version__, shown, port)
+        # Whatever the level: with port 0 this is the only way to learn the address.
+        text = f"version {__version__} listening on http://{shown}:{port}"
+        self._messages.handle(
+            _log.makeRecord(_log.name, logging.INFO, "", 0, text, (), None)
+        )
         if self._withheld:
             _log.info(
                 "withheld from handlers, as they look like credentials: %s"

@@ -79,6 +79,10 @@ class _Discarding(OverflowableBuffer):  # type: ignore[misc]
 class Parser(HTTPRequestParser):  # type: ignore[misc]
     """waitress's parser with a body limit that keeps the connection usable."""
 
+    # What a request has that was not understood as far as its first line.
+    command = ""
+    path = ""
+
     # waitress declares these without types.
     body_rcv: Any
     completed: bool

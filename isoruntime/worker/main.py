@@ -29,6 +29,7 @@ from isoruntime.wire.frames import (
 from isoruntime.wire.pipes import STACK_SIGNAL, read_frame, write_frame
 from isoruntime.worker import output
 from isoruntime.worker.context import Context
+from isoruntime.worker.coroutines import is_coroutine, wait_for
 from isoruntime.worker.faults import fault_of
 from isoruntime.worker.leftovers import Census
 from isoruntime.worker.load import LoadError, load
@@ -94,6 +95,10 @@ def run(
     worker.serve(handlers)
 
 
+def _awaited(value: Any) -> object:
+    return wait_for(value) if is_coroutine(value) else value
+
+
 def _volunteer_for_oom() -> None:
     """Have the kernel, short of memory, end this process before any of ours."""
     try:
@@ -145,6 +150,7 @@ class Worker:
             self._leave(error)
         output.flush()
         write_frame(self._reply_fd, Kind.FAILED, NO_NONCE, kind, body)
+        # Safe because all that is left of this import is of no use to anybody.
         os._exit(0)
 
     def serve(self, handlers: Handlers) -> NoReturn:
@@ -176,9 +182,9 @@ class Worker:
         function = handlers.by_kind[request.kind]
         try:
             if request.kind == Kind.INVOKE:
-                body = encode(function(request.body, context))
+                body = encode(_awaited(function(request.body, context)))
             else:
-                function(context)
+                _awaited(function(context))
                 body = b""
         except SystemExit as error:
             self._leave(error)
