@@ -210,7 +210,7 @@ class Loop:
         try:
             self._serve(events)
             self._bugs_in_a_row = 0
-        except Exception:  # noqa: BLE001 - one bad callback is no reason to end all
+        except Exception:  # one bad callback is no reason to end all
             self._note_bug()
             if self._bugs_in_a_row >= _MAX_BUGS_IN_A_ROW:
                 raise

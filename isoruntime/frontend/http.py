@@ -39,6 +39,8 @@ from isoruntime.wire.pipes import Body, EventFile
 #: as "Process exited unexpectedly" (fc-contract.md 2.4).
 _KEEP_ALIVE_S: Final = 24 * 3600
 _UPKEEP_S: Final = 60.0
+#: How long a refused client may go on sending before the connection is cut.
+_LINGER_S: Final = 2.0
 #: A request that stays incomplete without a further byte is given up after so long.
 _STUCK_S: Final = 120.0
 #: The platform's own limit is 8 KB; proxies in front of other deployments add theirs.
@@ -186,6 +188,7 @@ class AnswerTask:
             return
         request = self.request
         self.close_on_finish = answer.close or request.connection_close
+        channel.has_unread = request.error is not None or request.is_too_large
         head = _head_of(answer, request, self.close_on_finish)
         body = b"" if request.command == "HEAD" else answer.body
         if len(body) <= _RECV_BYTES:
@@ -264,9 +267,17 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     exchange: Exchange | None = None
     _sent = 0
 
+    #: set once all is sent that will be, and the client may still be sending
+    is_lingering = False
+    #: set where an answer was given without reading all of the request
+    has_unread = False
+
     def handle_write(self) -> None:
         """Send more of what is buffered."""
         self._sent = 0
+        if self.close_when_flushed and self.has_unread and not self.total_outbufs_len:
+            self._linger()
+            return
         super().handle_write()
         if self.postponed and not self.total_outbufs_len:
             self.postponed = False
@@ -274,6 +285,33 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     #: a pipelined request that waits for the last answer to be read
     postponed = False
+
+    def _linger(self) -> None:
+        """Close our side only, and read on until the client closes its own.
+
+        Closing a socket that has unread input resets the connection, and the client
+        would lose the answer that says what was wrong.
+        """
+        self.close_when_flushed = False
+        self.is_lingering = True
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.handle_close()
+            return
+        self.server.loop.call_later(_LINGER_S, self._stop_lingering)
+
+    def _stop_lingering(self) -> None:
+        if self._fileno is not None:
+            self.handle_close()
+
+    def readable(self) -> bool:
+        """Return whether input is wanted."""
+        return self.is_lingering or bool(super().readable())
+
+    def received(self, data: bytes) -> bool:
+        """Take in what was received, or drop it if nobody wants it any more."""
+        return False if self.is_lingering else bool(super().received(data))
 
     def send(self, data: bytes | memoryview, do_close: bool = True) -> int:
         """Send as much as a connection may in one turn."""

@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from waitress.utilities import BadRequest
+
 from isoruntime.contract import headers as fc
 from isoruntime.contract.answer import Answer, answer_of
 from isoruntime.dispatch.invocation import Invocation, Outcome, Phase
@@ -84,7 +86,12 @@ class Routes:
         """Answer a request, now or when its outcome is known."""
         request = exchange.request
         if request.error is not None:
-            self._answer_malformed(exchange)
+            self._answer_malformed(exchange, request.error)
+            return
+        if request.version not in ("1.0", "1.1"):
+            self._answer_malformed(
+                exchange, BadRequest("HTTP/1.1 or 1.0 is spoken here")
+            )
             return
         if fc.control_path(request.headers) == "/http-invoke":
             self._answer_not_found(exchange)
@@ -178,8 +185,7 @@ class Routes:
         }
         self._answer_json(exchange, 405, body, [("Allow", allowed)])
 
-    def _answer_malformed(self, exchange: Exchange) -> None:
-        error = exchange.request.error
+    def _answer_malformed(self, exchange: Exchange, error: Any) -> None:
         body = {
             "errorType": error.reason.title().replace(" ", ""),
             "errorMessage": f"{error.reason}: {error.body}",

@@ -172,7 +172,7 @@ def _import_users(name: str) -> ModuleType:
     if (
         users is None
         or _is_same(users, _found_by_import(top))
-        or (rest and not _contains(users, rest))
+        or not _contains(users, rest)
     ):
         return importlib.import_module(name)
     alias = _ALIAS + top
@@ -194,6 +194,9 @@ def _is_same(users: ModuleSpec, found: ModuleSpec | None) -> bool:
 
 
 def _contains(package: ModuleSpec, rest: str) -> bool:
+    if not rest:
+        # A folder alone has no functions.
+        return package.origin is not None
     paths = [f"{at}/{rest.replace('.', '/')}" for at in _folders(package)]
     return any(os.path.isfile(f"{at}.py") or os.path.isdir(at) for at in paths)  # noqa: PTH112, PTH113 - see above
 
@@ -227,28 +230,31 @@ def _load_as(name: str, found: ModuleSpec) -> ModuleType:
 
 
 def _forget(names: set[str]) -> None:
-    """Let the user's modules among `names` be imported anew, but not what they use.
-
-    Installed packages stay: some of them cannot be loaded twice in one process.
-    """
+    """Let the user's modules among `names` be imported anew, but not what they use."""
     inside = _code_dir().rstrip("/") + "/"
-    for name in names:
-        file = _file_of(sys.modules.get(name))
-        if (
-            file.startswith(inside)
-            and not file.startswith(f"{inside}python/")
-            and "/site-packages/" not in file
-            and not file.endswith(".so")
-        ):
-            sys.modules.pop(name, None)
+    # All are judged before the first one goes: where the parent of a folder without
+    # `__init__.py` is gone, the folder cannot be asked any more.
+    for name in [name for name in names if _is_users(sys.modules[name], inside)]:
+        sys.modules.pop(name, None)
     importlib.invalidate_caches()
 
 
-def _file_of(module: ModuleType | None) -> str:
+def _is_users(module: ModuleType, inside: str) -> bool:
     spec = getattr(module, "__spec__", None)
     if not isinstance(spec, ModuleSpec):
-        return ""
-    return spec.origin or next((f"{at}/" for at in _folders(spec)), "")
+        return False
+    try:
+        file = spec.origin or next((f"{at}/" for at in _folders(spec)), "")
+    except KeyError:
+        # Its parent was imported with it and is among what failed.
+        return True
+    # Installed packages stay: some of them cannot be loaded twice in one process.
+    return (
+        file.startswith(inside)
+        and not file.startswith(f"{inside}python/")
+        and "/site-packages/" not in file
+        and not file.endswith(".so")
+    )
 
 
 def _code_dir() -> str:

@@ -32,9 +32,13 @@ _MAX_FAULT_BODY = 64 * 1024
 
 def main(control_fd: int) -> NoReturn:
     """Serve the front end at the other end of `control_fd` until it is gone."""
+    # Every exit below is safe, and immediate, because nothing of the user's has run
+    # yet, or nobody is left to serve.
     front_end = os.getppid()
     if not _libc.die_with_parent(front_end):
         os._exit(0)
+    # A session of its own: Ctrl-C in the terminal is for the front end, which drains.
+    os.setsid()
     _libc.become_subreaper()
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
@@ -55,6 +59,7 @@ def main(control_fd: int) -> NoReturn:
     # more to do then than to die: the workers' descendants go too.
     _libc.outlive_parent()
     if os.getppid() != front_end:
+        # It ended in between, and the kernel had no order any more.
         os._exit(0)
     zygote.serve()
 
@@ -225,6 +230,7 @@ class ZygoteServer:
             pipes.close_front_end_side()
             worker_main.run(self._order, self._handlers, pipes, folder)
         finally:
+            # EX_SOFTWARE; nobody reads a meaning into it.
             os._exit(70)
 
     def _kill(self, slot: int) -> None:
@@ -289,6 +295,7 @@ class ZygoteServer:
             # Nobody else is left who could.
             remove(self._order.temp_base)
         sys.stdout.flush()
+        # Safe because whatever user code wanted done at exit is its workers' affair.
         os._exit(0)
 
 
