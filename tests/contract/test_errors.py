@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.calls import Calls
 from tests.support.server import HANDLERS, Serve, Server
 from tests.waiting import wait_until
 
@@ -256,6 +257,26 @@ def test_a_hanging_import_is_answered_at_its_limit(
     reply = server.invoke()
     assert (reply.status, reply.error_type) == (404, "FunctionTimeoutError")
     assert server.request("GET", "/live").status == 200
+
+
+def test_calls_that_meet_a_hanging_import_are_all_answered(
+    serve: Serve, code_dir: Path
+) -> None:
+    (code_dir / "index.py").write_text("import time; time.sleep(600)\n")
+    server = serve("index.handler", "--init-timeout", "1", code_dir=code_dir)
+    calls = Calls(server)
+    calls.start(5, "")
+    assert {reply.error_type for reply in calls.finish()} == {"FunctionTimeoutError"}
+
+
+@pytest.mark.parametrize("handler", ["sys.handler", "json.handler", "posix.handler"])
+def test_a_module_of_python_s_own_has_no_handler(serve: Serve, handler: str) -> None:
+    reply = serve(handler).invoke()
+    module = handler.partition(".")[0]
+    assert (reply.status, reply.error_type) == (404, "HandlerNotFound")
+    assert reply.json()["errorMessage"] == (
+        f"Handler 'handler' is missing on module '{module}'"
+    )
 
 
 def test_a_fixed_file_is_served_without_a_restart(serve: Serve, code_dir: Path) -> None:

@@ -86,3 +86,22 @@ def test_a_failing_initializer_is_told_to_both_callers(
     invoked = server.invoke()
     assert (invoked.status, invoked.error_type) == (404, error_type)
     assert server.request("GET", "/live").status == 200
+
+
+def test_initializing_twice_runs_it_once_in_a_worker(serve: Serve) -> None:
+    server = serve(
+        "initializers.handler",
+        *("--initializer", "initializers.initializer", "--max-workers", "1"),
+    )
+    for _ in range(3):
+        assert server.request("POST", "/initialize").status == 200
+    assert server.invoke().json()["initialized"] == 1
+
+
+def test_a_fresh_process_is_initialized_too(serve: Serve) -> None:
+    server = serve(
+        "initializers.handler", "--initializer", "initializers.initializer", "--fresh"
+    )
+    seen = [server.invoke().json() for _ in range(3)]
+    assert len({one["pid"] for one in seen}) == 3
+    assert {one["initialized"] for one in seen} == {1}

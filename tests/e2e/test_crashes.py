@@ -22,6 +22,8 @@ DEATHS = [
     pytest.param("_exit 0", "exit", None, 0, id="exits at once"),
     pytest.param("_exit 3", "exit", None, 3, id="exits at once with a code"),
     pytest.param("_exit 255", "exit", None, 255, id="exits at once with 255"),
+    pytest.param("libc 0", "exit", None, 0, id="exits in C"),
+    pytest.param("thread 5", "exit", None, 5, id="exits in a thread"),
     pytest.param("signal SIGKILL", "signal", "SIGKILL", None, id="is killed"),
     pytest.param("signal SIGTERM", "signal", "SIGTERM", None, id="is terminated"),
     pytest.param("signal SIGABRT", "signal", "SIGABRT", None, id="aborts"),
@@ -181,6 +183,14 @@ def test_a_death_between_invocations_is_nobody_s_error(server: Server) -> None:
         os.kill(pid, signal.SIGKILL)
     assert server.invoke("hello").body == b"still here"
     assert server.invoke("hello").body == b"still here"
+
+
+def test_a_death_after_the_answer_is_nobody_s_error(server: Server) -> None:
+    for code in (0, 1, 9):
+        assert server.invoke(f"later {code}").body == b"still here"
+    # Some of these meet the moment of death; none may be told of it as its own.
+    replies = [server.invoke("hello") for _ in range(50)]
+    assert {reply.body for reply in replies} == {b"still here"}
 
 
 def test_the_zygote_s_death_costs_its_callers_alone(serve: Serve, gate: Path) -> None:

@@ -66,6 +66,11 @@ def test_the_answer_comes_at_the_deadline(server: Server, event: str) -> None:
     assert late < GRACE_S
 
 
+def test_just_in_time_is_in_time(serve: Serve) -> None:
+    server = serve("waits.handler", "--timeout", "2")
+    assert server.invoke("sleep 1").body == b"slept"
+
+
 def test_where_it_hung_is_in_the_log(server: Server) -> None:
     server.invoke("sleep", request_id="hung")
     log = "\n".join(server.log_of("hung"))

@@ -74,6 +74,8 @@ class Output:
         self._stream = stream
         self._collected = bytearray()
         self._lock = threading.Lock()
+        self._may_read = threading.Event()
+        self._may_read.set()
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
 
@@ -81,6 +83,27 @@ class Output:
         while chunk := os.read(self._stream.fileno(), 1 << 16):
             with self._lock:
                 self._collected += chunk
+            self._may_read.wait()
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Read nothing (but what is being read already) for the block's duration."""
+        self._may_read.clear()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._may_read.set()
+
+    def abandon(self) -> None:
+        """Close our end, as a log reader that died does."""
+        # Another descriptor takes the pipe's place, so that the thread meets no
+        # descriptor number that may be somebody else's by now.
+        with Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), self._stream.fileno())
 
     def read(self, since: int = 0) -> bytes:
         """Return what came so far, from a byte offset on."""
@@ -103,6 +126,7 @@ class Output:
 
     def finish(self) -> None:
         """Take in the rest; every holder of the other end must be gone."""
+        self._may_read.set()
         self._thread.join(10)
         assert not self._thread.is_alive(), "somebody still holds the runtime's output"
         self._stream.close()
@@ -410,8 +434,11 @@ class RawConnection:
         return Reply(status, headers, self._incoming.read(length))
 
     def is_closed_by_peer(self) -> bool:
-        """Wait for the peer's end of stream."""
-        return self._incoming.read(1) == b""
+        """Wait for the peer's end; a reset is one, where it left bytes unread."""
+        try:
+            return self._incoming.read(1) == b""
+        except ConnectionResetError:
+            return True
 
     def close(self) -> None:
         """Close it."""

@@ -1,0 +1,3 @@
+"""What the function beside this file imports."""
+
+GREETING = "from"
