@@ -6,7 +6,7 @@ IsoruntimeError
 │   └── CannotListen
 ├── InvocationError
 │   ├── HandlerRaised
-│   ├── HandlerNotLoaded
+│   │   └── HandlerNotLoaded
 │   ├── WorkerDied
 │   │   └── MemoryLimitExceeded
 │   ├── DeadlineExceeded
