@@ -189,6 +189,7 @@ class ZygoteServer:
         pipes = Pipes.open(split_output=order.split_output)
         folder = worker_folder(order.temp_base, slot) if order.temp_base else None
         try:
+            # Safe because there is one thread, so nothing is locked by another.
             pid = os.fork()
         except OSError as error:
             pipes.close()

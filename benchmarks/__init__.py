@@ -1,0 +1,1 @@
+"""Programs that measure the runtime; `benchmarks/README.md` says which."""
