@@ -221,11 +221,7 @@ def _load_as(name: str, found: ModuleSpec) -> ModuleType:
     module = module_from_spec(spec)
     sys.modules[name] = module
     if spec.loader is not None:
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            sys.modules.pop(name, None)
-            raise
+        spec.loader.exec_module(module)
     return module
 
 
