@@ -8,7 +8,7 @@ handler changes in them ends with its invocation.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 import logging
 import time
@@ -264,7 +264,7 @@ class _Values:
         if self._baggages is None:
             return None
         try:
-            items = json.loads(base64.b64decode(self._baggages))
+            items = json.loads(binascii.a2b_base64(self._baggages))
         except (ValueError, RecursionError) as error:
             logging.getLogger(__name__).warning("unreadable baggage: %s", error)
             return {}
