@@ -325,7 +325,7 @@ def _death(verdict: Verdict, excess: tuple[str, int] | None) -> WorkerDied:
     if of == "processes":
         return WorkerDied(
             verdict,
-            f"it was killed with {used} processes, more than it may have "
+            f"it was killed with {used} processes and threads, more than it may have "
             "(--max-processes)",
         )
     return MemoryLimitExceeded(

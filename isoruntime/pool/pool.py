@@ -154,8 +154,13 @@ class WorkerPool:
 
     @property
     def load_error(self) -> InvocationError | None:
-        """Why no worker can be had at present; None if one can, soon at least."""
-        if self.supervisor.state is LoadState.FAILED:
+        """Why no worker can be had at present; None if one can, soon at least.
+
+        Where workers import for themselves, those that did serve on, whatever has
+        become of the code since.
+        """
+        has_workers = self.busy > 0 or bool(self._idle)
+        if self.supervisor.state is LoadState.FAILED and not has_workers:
             return self.supervisor.error
         return None
 

@@ -34,6 +34,8 @@ _log = logging.getLogger("isoruntime.pool")
 #: A zygote that was ready is replaced at once, unless so many have died lately.
 _MAX_DEATHS = 5
 _DEATHS_WITHIN_S = 10.0
+#: How long a zygote may take to end its workers' trees, and itself.
+_DISMISSAL_S = 2.0
 
 
 class LoadState(enum.Enum):
@@ -141,6 +143,8 @@ class Supervisor:
         self._on_all_gone = on_gone
         for zygote in self._zygotes:
             zygote.dismiss()
+        # One that is busy importing does not hear of it.
+        self._loop.call_later(_DISMISSAL_S, self.kill)
         self._check_all_gone()
 
     def kill(self) -> None:

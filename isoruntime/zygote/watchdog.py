@@ -33,7 +33,7 @@ class Excess(NamedTuple):
     pid: int
     #: `memory` or `processes`
     of: str
-    #: KiB of memory, or the number of processes
+    #: KiB of memory, or the number of processes and threads
     used: int
 
 
@@ -66,8 +66,10 @@ class Watchdog:
 
     def _look(self, pid: int) -> Excess | None:
         members = [pid, *tree.descendants_of(pid)]
-        if self._max_processes and len(members) > self._max_processes:
-            return Excess(pid, "processes", len(members))
+        if self._max_processes:
+            tasks = sum(map(_count_threads, members))
+            if tasks > self._max_processes:
+                return Excess(pid, "processes", tasks)
         used_kb = sum(map(_resident_kb, members))
         limit_kb = self._memory_limit_kb
         is_over = bool(limit_kb) and used_kb > limit_kb
@@ -79,6 +81,14 @@ class Watchdog:
         if limit_kb and used_kb > limit_kb:
             return Excess(pid, "memory", used_kb)
         return None
+
+
+def _count_threads(pid: int) -> int:
+    try:
+        # A folder has a link from each folder within it, and here one is a thread.
+        return os.stat(f"/proc/{pid}/task").st_nlink - 2  # noqa: PTH116 - pathlib is slow
+    except OSError:
+        return 0
 
 
 def _resident_kb(pid: int) -> int:
