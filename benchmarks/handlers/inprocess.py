@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
-import waitress  # type: ignore[import-untyped]
+import waitress
 
 _THREADS = 8
 

@@ -13,9 +13,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     ]
 
     def line(cells: Sequence[str]) -> str:
-        padded = (
-            cell.ljust(width) for cell, width in zip(cells, widths, strict=True)
-        )
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         return f"| {' | '.join(padded)} |"
 
     rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"

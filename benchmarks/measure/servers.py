@@ -153,7 +153,9 @@ class Server:
         """Return the end of its standard error."""
         return self._stderr.read_bytes()[-tail:].decode(errors="replace")
 
-    def connect(self, timeout_s: float = 30.0, every_s: float = 0.0002) -> socket.socket:
+    def connect(
+        self, timeout_s: float = 30.0, every_s: float = 0.0002
+    ) -> socket.socket:
         """Return the first connection it accepts.
 
         Raises:

@@ -1,4 +1,4 @@
-"""benchmarks/smoke: is it fast today, next to the same handler without isolation?
+"""benchmarks/smoke: how fast it is next to the same handler without isolation.
 
 Rounds are interleaved: each of them starts every server afresh and loads it, in
 alternating order, so that a slow minute of the machine hits all of them alike. What
@@ -255,7 +255,9 @@ def _write_json(
             for row in loads
         ],
         "start_ms": {
-            server: [{"listening": first, "answered": second} for first, second in taken]
+            server: [
+                {"listening": first, "answered": second} for first, second in taken
+            ]
             for server, taken in starts.items()
         },
         "fork_to_first_byte_ms": forks,

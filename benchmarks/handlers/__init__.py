@@ -1,0 +1,1 @@
+"""Handlers and applications that the programs beside this folder run."""
