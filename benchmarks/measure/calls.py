@@ -180,7 +180,9 @@ class Client(threading.Thread):
 
     def _judge_time(self, taken_s: float) -> str:
         late_s = taken_s - self._timeout_s
-        return "" if 0 <= late_s <= LATE_S else f"answered {late_s:+.3f} s off its limit"
+        return (
+            "" if 0 <= late_s <= LATE_S else f"answered {late_s:+.3f} s off its limit"
+        )
 
     def _exchange(self, body: bytes, token: str) -> Answer:
         headers = {"x-fc-request-id": token, "x-fc-control-path": "/invoke"}
@@ -194,9 +196,7 @@ class Client(threading.Thread):
             return Answer(0, repr(error).encode())
 
 
-def judge(
-    fault: Fault, token: str, answer: Answer, event: Mapping[str, object]
-) -> str:
+def judge(fault: Fault, token: str, answer: Answer, event: Mapping[str, object]) -> str:
     """Return what is wrong with an answer, or nothing."""
     if not answer.status:
         return f"no answer: {answer.body.decode()}"
@@ -229,9 +229,7 @@ def _judge_success(
     return ""
 
 
-def _judge_failure(
-    fault: Fault, token: str, status: int, value: dict[str, Any]
-) -> str:
+def _judge_failure(fault: Fault, token: str, status: int, value: dict[str, Any]) -> str:
     if status != http.client.NOT_FOUND:
         return f"{status} instead of a failure: {_short(value)}"
     if value.get("errorType") not in fault.error_types:

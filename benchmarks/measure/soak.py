@@ -36,7 +36,9 @@ from benchmarks.measure.servers import (
 _GROWTH: Final = 0.05
 _SHOWN: Final = 20
 _GONE_S: Final = 2.0
-_LINES: Final = re.compile(rb"FC Invoke (Start|End) RequestId: ([0-9a-f]{32})(, Error)?")
+_LINES: Final = re.compile(
+    rb"FC Invoke (Start|End) RequestId: ([0-9a-f]{32})(, Error)?"
+)
 
 
 class Finding(NamedTuple):
@@ -205,7 +207,9 @@ class Soak:
             ["ok" if finding.is_fine else "**VIOLATION**", finding.what, finding.found]
             for finding in self.findings
         ]
-        kinds = ", ".join(f"{name} {count}" for name, count in sorted(tally.calls.items()))
+        kinds = ", ".join(
+            f"{name} {count}" for name, count in sorted(tally.calls.items())
+        )
         parts = [
             f"{noise.describe()}; {tally.total} calls, {self._args.clients} clients,"
             f" {self._args.workers} workers, seed {self._args.seed}.",
@@ -279,15 +283,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=12, help="default: 12")
     parser.add_argument("--timeout", type=float, default=1, help="default: 1 s")
     parser.add_argument(
-        "--seed", default=f"{random.getrandbits(32):x}",  # noqa: S311 - no secret
+        "--seed",
+        default=f"{random.getrandbits(32):x}",
         help="repeat the faults of an earlier run",
     )
     parser.add_argument(
-        "--only", action="append", default=[], metavar="FAULT", choices=list(FAULTS),
+        "--only",
+        action="append",
+        default=[],
+        metavar="FAULT",
+        choices=list(FAULTS),
         help=f"draw from these alone: {', '.join(FAULTS)}",
     )
     parser.add_argument(
-        "--option", action="append", default=[], metavar="WORD",
+        "--option",
+        action="append",
+        default=[],
+        metavar="WORD",
         help="pass this to the runtime, such as --option=--fresh",
     )
     return parser.parse_args()
