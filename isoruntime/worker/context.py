@@ -8,7 +8,6 @@ handler changes in them ends with its invocation.
 
 from __future__ import annotations
 
-import binascii
 import json
 import logging
 import time
@@ -263,8 +262,10 @@ class _Values:
         """Return the baggage items, anew each time: tracers add to them."""
         if self._baggages is None:
             return None
+        from binascii import a2b_base64
+
         try:
-            items = json.loads(binascii.a2b_base64(self._baggages))
+            items = json.loads(a2b_base64(self._baggages))
         except (ValueError, RecursionError) as error:
             logging.getLogger(__name__).warning("unreadable baggage: %s", error)
             return {}
