@@ -289,31 +289,25 @@ class Server:
         return process.children()[0] if self._has_prefix else process
 
     @property
+    def zygotes(self) -> list[psutil.Process]:
+        """The processes that fork workers: one, and beside it one that is replaced."""
+        children = self.front_end.children()
+        return [child for child in children if "zygote" in _command_of(child)]
+
+    @property
     def zygote(self) -> psutil.Process:
-        """The process that forks workers."""
-        (zygote,) = (
-            child
-            for child in self.front_end.children()
-            if "zygote" in " ".join(child.cmdline())
-        )
-        return zygote
+        """The process that forks workers now."""
+        return max(self.zygotes, key=lambda zygote: zygote.create_time())
 
     @property
     def pids(self) -> list[int]:
         """The workers, busy or not."""
-        return [worker.pid for worker in self.zygote.children()]
+        return [worker.pid for zygote in self.zygotes for worker in zygote.children()]
 
     def strays(self) -> list[psutil.Process]:
-        """Return processes below the front end that are no worker and no zygote."""
-        found = []
-        for below in self.front_end.children(recursive=True):
-            try:
-                is_ours = "isoruntime" in " ".join(below.cmdline())
-                if not is_ours or below.status() == psutil.STATUS_ZOMBIE:
-                    found.append(below)
-            except psutil.NoSuchProcess:
-                continue
-        return found
+        """Return what there is below the front end but zygotes and workers."""
+        below = self.front_end.children(recursive=True)
+        return [one for one in below if "isoruntime" not in _command_of(one)]
 
     # Output
 
@@ -482,6 +476,16 @@ def _marked(mark: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def _command_of(process: psutil.Process) -> str:
+    """Return the command line, empty for a zombie; an ended process was never there."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.ZombieProcess:
+        return ""
+    except psutil.NoSuchProcess:
+        return "isoruntime, ended"
 
 
 def _lives(process: psutil.Process) -> bool:
