@@ -3,6 +3,7 @@
 IsoruntimeError
 ├── ConfigurationError
 │   ├── InvalidSettings
+│   ├── SandboxUnavailable
 │   └── CannotListen
 ├── InvocationError
 │   ├── HandlerRaised
@@ -54,6 +55,16 @@ class InvalidSettings(ConfigurationError):
     """One or more settings were refused; all of them are listed."""
 
     code = "invalid-settings"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class SandboxUnavailable(ConfigurationError):
+    """Isolation was asked for that cannot be given; less is no substitute."""
+
+    code = "sandbox-unavailable"
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))

@@ -19,7 +19,7 @@ from isoruntime import __version__
 from isoruntime.dispatch.dispatcher import Dispatcher, Limits
 from isoruntime.dispatch.invocation import Phase
 from isoruntime.environment import environment_for_workers
-from isoruntime.errors import CannotListen
+from isoruntime.errors import CannotListen, SandboxUnavailable
 from isoruntime.loop import Loop
 from isoruntime.observe.formats import FcFormat, JsonFormat
 from isoruntime.observe.journal import Journal
@@ -53,8 +53,10 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> int:
     """Serve until told to stop; return the exit code of the process.
 
     Raises:
+        SandboxUnavailable: more isolation is asked for than there is.
         CannotListen: the address is in use, not ours, or has no such name.
     """
+    _demand_isolation(settings)
     sockets = _listen(settings.host, settings.port)
     runtime = Runtime(settings, environ)
     try:
@@ -66,6 +68,23 @@ def serve(settings: Settings, environ: Mapping[str, str]) -> int:
     finally:
         runtime.close()
     return 0
+
+
+def _demand_isolation(settings: Settings) -> None:
+    """Refuse to run strangers' code with less protection than was asked for."""
+    problems = []
+    if settings.sandbox == "strict":
+        problems.append(
+            f"{settings.source('sandbox')} strict: this version has no namespaces and "
+            "no system call filter; use --sandbox standard for code you trust"
+        )
+    if settings.network == "none" and settings.source("network") != "default":
+        problems.append(
+            f"{settings.source('network')} none: this version cannot keep handlers "
+            "from the network; use --network host for code you trust"
+        )
+    if problems:
+        raise SandboxUnavailable(problems)
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
