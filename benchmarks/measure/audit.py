@@ -23,6 +23,7 @@ _NUMBERS: Final = re.compile(r"\d+")
 class Holdings(NamedTuple):
     """Everything counted at one moment."""
 
+    zygotes: int
     workers: int
     front_end_fds: Counter[str]
     zygote_fds: Counter[str]
@@ -65,23 +66,24 @@ class Auditor:
             psutil.Error: a process ended meanwhile.
         """
         front_end = self._server.process
-        (zygote,) = (
+        zygotes = [
             child
             for child in front_end.children()
             if any("zygote" in word for word in child.cmdline())
-        )
-        workers = zygote.children()
-        known = {front_end.pid, zygote.pid, *(worker.pid for worker in workers)}
+        ]
+        workers = [worker for zygote in zygotes for worker in zygote.children()]
+        known = {each.pid for each in (front_end, *zygotes, *workers)}
         below = front_end.children(recursive=True)
         strays = [*below, *self._server.left_over()]
         memory = front_end.memory_full_info()
         return Holdings(
+            zygotes=len(zygotes),
             workers=len(workers),
             front_end_fds=descriptors(front_end.pid),
-            zygote_fds=descriptors(zygote.pid),
+            zygote_fds=sum((descriptors(each.pid) for each in zygotes), Counter()),
             front_end_rss_mb=memory.rss / (1 << 20),
             front_end_pss_mb=memory.pss / (1 << 20),
-            zygote_rss_mb=zygote.memory_info().rss / (1 << 20),
+            zygote_rss_mb=sum(each.memory_info().rss for each in zygotes) / (1 << 20),
             zombies=[named(each) for each in below if is_zombie(each)],
             strays=sorted({named(each) for each in strays if each.pid not in known}),
             files=[str(path) for path in self.files_left() if not path.is_dir()],
@@ -103,7 +105,8 @@ class Auditor:
 
 
 def _is_settled(now: Holdings, workers: int, reference: Holdings | None) -> bool:
-    is_quiet = now.workers == workers and not now.zombies and not now.strays
+    is_complete = now.zygotes == 1 and now.workers == workers
+    is_quiet = is_complete and not now.zombies and not now.strays
     if reference is None:
         return is_quiet
     return (

@@ -33,6 +33,8 @@ from benchmarks.measure.servers import (
     wait_until,
 )
 
+_TENTHS: Final = 10
+_LAST: Final = 3
 _GROWTH: Final = 0.05
 _SHOWN: Final = 20
 _GONE_S: Final = 2.0
@@ -88,6 +90,8 @@ class Soak:
         self._args = args
         self._tally = Tally()
         self.findings: list[Finding] = []
+        self.seconds = 0.0
+        self.rss_mb: list[float] = []
 
     def run(self) -> None:
         """Make all calls and judge what is left.
@@ -126,19 +130,19 @@ class Soak:
 
     def _call(self, port: int, auditor: Auditor) -> tuple[Holdings, Holdings]:
         args = self._args
-        tenth = max(1, args.calls // 10)
         began = time.monotonic()
-        for calls, phase in ((tenth, "first tenth"), (args.calls - tenth, "the rest")):
-            note(f"{phase}: {calls} calls from {args.clients} clients")
+        held: list[Holdings] = []
+        for tenth in range(_TENTHS):
+            calls = args.calls * (tenth + 1) // _TENTHS - args.calls * tenth // _TENTHS
+            note(f"tenth {tenth + 1}: {calls} calls from {args.clients} clients")
             call_all(
                 *(port, calls, args.clients, self._tally, args.timeout),
-                *(f"{args.seed}/{phase}", args.only),
+                *(f"{args.seed}/{tenth}", args.only),
             )
-            if calls == tenth:
-                first = auditor.settle()
-        seconds = time.monotonic() - began
-        note(f"{self._tally.total} calls in {seconds:.0f} s")
-        return first, auditor.settle(first)
+            held.append(auditor.settle(held[0] if held else None))
+        self.seconds = time.monotonic() - began
+        self.rss_mb = [holdings.front_end_rss_mb for holdings in held]
+        return held[0], held[-1]
 
     # The verdict.
 
@@ -149,16 +153,18 @@ class Soak:
         tally = self._tally
         wrong = f"{len(tally.violations)} of {tally.total}"
         self._find("wrong answers", wrong, is_fine=not tally.violations)
-        workers = f"{last.workers} instead of {self._args.workers}"
-        self._find(
-            "missing workers", workers, is_fine=last.workers == self._args.workers
-        )
-        for what, found in (
+        for what, wanted, found in (
+            ("zygotes", 1, (first.zygotes, last.zygotes)),
+            ("workers", self._args.workers, (first.workers, last.workers)),
+        ):
+            wrong = f"{found[0]}, at the end {found[1]}, instead of {wanted}"
+            self._find(f"wrong number of {what}", wrong, is_fine={*found} == {wanted})
+        for what, items in (
             ("zombies", last.zombies),
             ("strays beside idle workers", last.strays),
             ("files left by running workers", last.files),
         ):
-            self._find(what, _some(found), is_fine=not found)
+            self._find(what, _some(items), is_fine=not items)
         folders = f"{first.folders} → {last.folders} with as many workers"
         is_flat = last.folders <= first.folders
         self._find("folders left by dead workers", folders, is_fine=is_flat)
@@ -168,9 +174,11 @@ class Soak:
         ):
             leaked = more(before, after)
             self._find(f"descriptors leaked by the {whose}", leaked, is_fine=not leaked)
-        growth = last.front_end_rss_mb / first.front_end_rss_mb - 1
+        # What large events leave in the allocator comes and goes; a leak only comes.
+        rss_mb = min(self.rss_mb[-_LAST:])
+        growth = rss_mb / first.front_end_rss_mb - 1
         memory = (
-            f"{first.front_end_rss_mb:.1f} → {last.front_end_rss_mb:.1f} MB"
+            f"{first.front_end_rss_mb:.1f} → {rss_mb:.1f} MB"
             f" ({growth:+.1%}); PSS {first.front_end_pss_mb:.1f} →"
             f" {last.front_end_pss_mb:.1f} MB"
         )
@@ -216,7 +224,9 @@ class Soak:
             f"Calls: {kinds}.",
             f"Slowest call without a fault: {tally.slowest_s * 1000:.0f} ms. Latest answer"
             f" to a limit of {self._args.timeout:g} s: {tally.latest_timeout_s:.3f} s"
-            f" (allowed: {LATE_S:g} s late).",
+            f" (allowed: {LATE_S:g} s late). {self.seconds:.0f} s in all.",
+            "Front end's resident memory after each tenth:"
+            f" {', '.join(f'{rss:.1f}' for rss in self.rss_mb)} MB.",
             table(["", "looked for", "found"], rows),
         ]
         if tally.violations:
@@ -237,8 +247,8 @@ class Soak:
 def _unless_it_ended(server: Server) -> Iterator[None]:
     try:
         yield
-    except (psutil.Error, ValueError) as error:
-        # No front end or no zygote where there must be one.
+    except psutil.Error as error:
+        # No front end where there must be one.
         raise ServerFailed(
             f"the runtime is not what it was: {error!r}\n{server.said()}"
         ) from error
