@@ -52,7 +52,7 @@ class Auditor:
         def is_quiet() -> bool:
             try:
                 found[:] = [self.take()]
-            except psutil.Error:
+            except (psutil.Error, FileNotFoundError):
                 return False
             return _is_settled(found[0], self._workers, reference)
 
@@ -63,7 +63,7 @@ class Auditor:
         """Count everything now.
 
         Raises:
-            psutil.Error: a process ended meanwhile.
+            psutil.Error, FileNotFoundError: a process ended meanwhile.
         """
         front_end = self._server.process
         zygotes = [
@@ -96,11 +96,13 @@ class Auditor:
         return sorted(self._files() - self._files_before)
 
     def _files(self) -> set[Path]:
+        # `os.walk` does not mind that folders of ending workers vanish under it.
         return {
-            path
+            Path(parent, name)
             for folder in self._folders
-            for path in folder.rglob("*")
-            if "__pycache__" not in path.parts
+            for parent, folders, files in os.walk(folder)
+            for name in (*folders, *files)
+            if "__pycache__" not in (*Path(parent).parts, name)
         }
 
 

@@ -247,7 +247,7 @@ class Soak:
 def _unless_it_ended(server: Server) -> Iterator[None]:
     try:
         yield
-    except psutil.Error as error:
+    except (psutil.Error, FileNotFoundError) as error:
         # No front end where there must be one.
         raise ServerFailed(
             f"the runtime is not what it was: {error!r}\n{server.said()}"
