@@ -16,6 +16,7 @@ outbufs, handle_close}`, `HTTPRequestParser.{received, parse_header, body_rcv}`,
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import time
@@ -29,7 +30,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.server import TcpWSGIServer
-from waitress.utilities import build_http_date
+from waitress.utilities import InternalServerError, build_http_date
 
 from isoruntime.contract.answer import Answer
 from isoruntime.loop import Loop
@@ -56,6 +57,10 @@ _SEND_BYTES: Final = 1 << 20
 _MAX_DISCARD_BYTES: Final = 1 << 30
 #: Never reached: waitress would wait on a lock for the buffer to empty.
 _UNLIMITED: Final = 1 << 62
+
+
+# A client that hangs up is no news for the operator.
+logging.getLogger("waitress").setLevel(logging.WARNING)
 
 
 class _Discarding(OverflowableBuffer):  # type: ignore[misc]
@@ -117,7 +122,14 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def received(self, data: bytes) -> int:
         """Take in bytes; do not wait for the rest of a hopeless body."""
-        consumed: int = super().received(data)
+        try:
+            consumed: int = super().received(data)
+        except OSError as error:
+            # The file a large event is spilled to, on a disk that is full.
+            text = f"The event cannot be stored: {error.strerror}"
+            self.error = InternalServerError(text)
+            self.completed = True
+            return len(data)
         receiver = self.body_rcv
         if receiver is not None and not self.completed and self.is_too_large:
             asked_first = self.headers.get("EXPECT", "").lower() == "100-continue"
