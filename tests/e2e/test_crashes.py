@@ -216,6 +216,13 @@ def test_the_zygote_s_death_costs_its_callers_alone(serve: Serve, gate: Path) ->
     assert neighbour.statuses() == [404]
 
 
+def test_the_zygote_may_die_again_and_again(serve: Serve) -> None:
+    server = serve("ways_to_die.handler")
+    for _ in range(8):
+        server.zygote.kill()
+        assert server.invoke("hello").body == b"still here"
+
+
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 def test_nothing_outlives_a_killed_front_end(serve: Serve, busy: bool) -> None:
     server = serve("slow.handler")

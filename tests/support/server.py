@@ -212,7 +212,7 @@ class Server:
         """End it; without an error, prove that nothing is left."""
         try:
             if kind is None and not self._has_ended:
-                self.stop()
+                assert self.stop() == 0
         finally:
             self._abandon()
 
@@ -276,6 +276,8 @@ class Server:
         for stream in (self.stdout, self.stderr):
             if not stream._stream.closed:
                 stream.finish()
+        # pytest shows it beside a failure.
+        print(self.stderr.read()[-4000:].decode(errors="replace"))
         shutil.rmtree(self._temp_dir, ignore_errors=True)
         _be_subreaper(bool(running))
 
