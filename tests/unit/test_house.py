@@ -37,7 +37,6 @@ DANGEROUS = {"os.fork", "os.forkpty", "os.posix_spawn", "os._exit"}
 REASON_WITHIN = 8
 #: Folders that belong to one machine. Where a line has to name one, the line says so.
 MACHINE_PATH = re.compile(r"(?<![\w.~/$}-])/(?:root|home/\w+|work)/\w")
-ALLOWED_OS = {"urandom", "sep", "path"}
 
 
 def name_of(path: Path) -> str:
@@ -153,20 +152,6 @@ def test_ctypes_is_used_in_one_module_alone() -> None:
         if re.search(r"^\s*(import|from) ctypes", path.read_text(), re.MULTILINE)
     ]
     assert set(users) <= {"isoruntime/sandbox/_libc.py"}
-
-
-def test_dispatch_asks_the_system_for_nothing_but_random_bytes() -> None:
-    for name in ("dispatcher", "lease"):
-        path = PACKAGE / "dispatch" / f"{name}.py"
-        used = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os":
-                used.add(node.attr)
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                "os"
-            ):
-                used.update(alias.name for alias in node.names)
-        assert used <= ALLOWED_OS
 
 
 def test_tests_wait_for_a_condition_and_never_for_a_guess() -> None:
