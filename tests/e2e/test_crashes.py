@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.support.calls import Calls
-from tests.support.server import Reply, Serve, Server
+from tests.support.server import Reply, Serve, Server, lives
 from tests.waiting import wait_until
 
 DEATHS = [
@@ -205,12 +205,17 @@ def test_a_death_after_the_answer_is_nobody_s_error(server: Server) -> None:
     assert {reply.body for reply in replies} == {b"still here"}
 
 
+def end_zygote(server: Server) -> None:
+    """Kill the zygote and wait until its workers, who follow it, have ended too."""
+    dying = [server.zygote, *server.zygote.children()]
+    dying[0].kill()
+    wait_until(lambda: not any(lives(process) for process in dying), 5, "their end")
+
+
 def test_the_zygote_s_death_costs_its_callers_alone(serve: Serve, gate: Path) -> None:
     server = serve("ways_to_die.handler")
     neighbour = neighbour_of(server, gate)
-    zygote = server.zygote
-    zygote.kill()
-    wait_until(lambda: not zygote.is_running(), 5, "the zygote's end")
+    end_zygote(server)
     reply = server.invoke("hello")
     assert (reply.status, reply.body) == (200, b"still here")
     assert neighbour.statuses() == [404]
@@ -219,8 +224,9 @@ def test_the_zygote_s_death_costs_its_callers_alone(serve: Serve, gate: Path) ->
 def test_the_zygote_may_die_again_and_again(serve: Serve) -> None:
     server = serve("ways_to_die.handler")
     for _ in range(8):
-        server.zygote.kill()
         assert server.invoke("hello").body == b"still here"
+        end_zygote(server)
+    assert server.invoke("hello").body == b"still here"
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])

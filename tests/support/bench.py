@@ -233,6 +233,7 @@ class Bench:
         )
         self.pool.supervisor.state = LoadState.READY
         self.pool.supervisor.zygote = self.zygote  # type: ignore[assignment]
+        self.pool.supervisor.start = self._load_again  # type: ignore[method-assign]
         self.lines = Lines()
         self._nonces = 0
         self.dispatcher = Dispatcher(
@@ -251,6 +252,12 @@ class Bench:
         self._ids = 0
         self.pool.balance()
         self.settle()
+
+    def _load_again(self) -> None:
+        """Load the handler in the next turn, as a new zygote would at some time."""
+        supervisor = self.pool.supervisor
+        supervisor.state = LoadState.LOADING
+        self.loop.call_soon(lambda: supervisor.zygote_loaded(self.zygote, 1, 0.0))  # type: ignore[arg-type]
 
     def _draw(self, count: int) -> bytes:
         self._nonces += 1

@@ -248,7 +248,7 @@ class Server:
     def left_over(self) -> list[psutil.Process]:
         """Return what still lives although the front end is gone."""
         found = [*_adopted(), *_marked(self._mark)]
-        return [process for process in dict.fromkeys(found) if _lives(process)]
+        return [process for process in dict.fromkeys(found) if lives(process)]
 
     def _has_port_or_ended(self) -> bool:
         assert self._process is not None
@@ -270,7 +270,7 @@ class Server:
             self._process.kill()
             self._process.wait()
         for process in dict.fromkeys([*tree, *self.left_over()]):
-            if _lives(process):
+            if lives(process):
                 process.kill()
         wait_until(lambda: not self.left_over(), 5, "the end of what was killed")
         for stream in (self.stdout, self.stderr):
@@ -490,7 +490,7 @@ def _command_of(process: psutil.Process) -> str:
         return "isoruntime, ended"
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
     """Return whether it runs; an adopted zombie is reaped on the way."""
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
