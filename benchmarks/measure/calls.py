@@ -16,7 +16,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from benchmarks.measure.servers import ServerFailed
+
 _PATIENCE_S: Final = 30.0
+#: A client that gets no answer so often in a row goes home: there is nobody there.
+_MAX_SILENCE: Final = 3
 _PER_FAULT: Final = 10
 #: Answers come no later than this after a deadline, on a machine that is not quiet.
 LATE_S: Final = 0.25
@@ -96,7 +100,6 @@ class Tally:
         self.calls: Counter[str] = Counter()
         self.violations: list[Violation] = []
         self.failures = 0
-        self.tokens_answered = 0
         self.latest_timeout_s = 0.0
         self.slowest_s = 0.0
 
@@ -154,9 +157,13 @@ class Client(threading.Thread):
         self._weights = [FAULTS[name].weight for name in self._names]
 
     def run(self) -> None:
-        """Make all calls."""
+        """Make all calls, unless nobody answers any more."""
+        silence = 0
         for _ in range(self._calls):
-            self._call(self._draw())
+            is_answered = self._call(self._draw())
+            silence = 0 if is_answered else silence + 1
+            if silence == _MAX_SILENCE:
+                break
         self._connection.close()
 
     def _draw(self) -> str:
@@ -164,7 +171,8 @@ class Client(threading.Thread):
             return "no fault"
         return self._random.choices(self._names, self._weights)[0]
 
-    def _call(self, name: str) -> None:
+    def _call(self, name: str) -> bool:
+        """Make one call and judge it; return whether anybody answered."""
         fault = FAULTS.get(name, _WITHOUT_FAULT)
         token = uuid.UUID(int=self._random.getrandbits(128)).hex
         is_event = bool(fault.event) or name not in FAULTS
@@ -177,6 +185,7 @@ class Client(threading.Thread):
             wrong = self._judge_time(taken_s)
         violation = Violation(name, wrong, token) if wrong else None
         self._tally.add(name, answer, taken_s, violation)
+        return answer.status != 0
 
     def _judge_time(self, taken_s: float) -> str:
         late_s = taken_s - self._timeout_s
@@ -261,8 +270,13 @@ def call_all(
     timeout_s: float,
     seed: str,
     only: Sequence[str],
+    until: float,
 ) -> None:
-    """Make so many calls from so many clients at once; return when all are answered."""
+    """Make so many calls from so many clients at once; return when all are answered.
+
+    Raises:
+        ServerFailed: they are not, at this point in monotonic time.
+    """
     share, rest = divmod(calls, clients)
     threads = [
         Client(port, share + (n < rest), tally, timeout_s, f"{seed}/{n}", only)
@@ -271,4 +285,6 @@ def call_all(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        raise ServerFailed("it takes far too long to answer all calls")

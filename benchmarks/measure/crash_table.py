@@ -74,7 +74,7 @@ def details(results: Results) -> str:
                 str(by_way[way].caller),
                 str(by_way[way].neighbour),
                 by_way[way].next_call,
-                by_way[way].left,
+                by_way[way].left or "nothing",
             ]
             for name, by_way in results.items()
         ]
@@ -96,11 +96,12 @@ call, the neighbour, in flight when the fault strikes. Limit for a call: {LIMIT_
 server can be told.
 
 ✓ means: the caller got an HTTP error in time, the neighbour its answer, the next call its
-answer at once, and nothing was left running. Otherwise the cell names who lost.
+answer at once, and nothing was left running. Otherwise the cell names what was not so. In
+time is half a second, or 1.5 s after the limit; at once is half a second too.
 
 {summary(results)}
 
-"Hang" sleeps for twice the limit. "Fork and hang" waits for a child of its own, which
+"Hang" sleeps for twice the limit. "Fork and hang" waits, with `Popen.wait`, for a child that
 holds the handler's output.
 
 ## Cell by cell
@@ -108,7 +109,7 @@ holds the handler's output.
 A status alone is the handler's answer; a name after it is the `errorType` in the body, or
 what kind of body it was. "Connection lost" is one closed without an answer. Times under
 0.5 s are left out. "Handler ran on" means that the handler, given up long ago, came to its
-end and had its effect.
+end and had its effect; "its child", that the process it waited for still ran.
 
 {details(results)}
 

@@ -137,7 +137,7 @@ class Soak:
             note(f"tenth {tenth + 1}: {calls} calls from {args.clients} clients")
             call_all(
                 *(port, calls, args.clients, self._tally, args.timeout),
-                *(f"{args.seed}/{tenth}", args.only),
+                *(f"{args.seed}/{tenth}", args.only, began + args.within),
             )
             held.append(auditor.settle(held[0] if held else None))
         self.seconds = time.monotonic() - began
@@ -151,6 +151,8 @@ class Soak:
 
     def _judge(self, first: Holdings, last: Holdings) -> None:
         tally = self._tally
+        missing = self._args.calls - tally.total
+        self._find("calls not made", f"{missing}, in vain", is_fine=not missing)
         wrong = f"{len(tally.violations)} of {tally.total}"
         self._find("wrong answers", wrong, is_fine=not tally.violations)
         for what, wanted, found in (
@@ -292,6 +294,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=16, help="default: 16")
     parser.add_argument("--workers", type=int, default=12, help="default: 12")
     parser.add_argument("--timeout", type=float, default=1, help="default: 1 s")
+    parser.add_argument(
+        "--within", type=float, default=1800, help="give up after (default: 1800 s)"
+    )
     parser.add_argument(
         "--seed",
         default=f"{random.getrandbits(32):x}",
