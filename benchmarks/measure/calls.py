@@ -102,6 +102,7 @@ class Tally:
         self.failures = 0
         self.latest_timeout_s = 0.0
         self.slowest_s = 0.0
+        self.is_closed = False
 
     def add(
         self, name: str, answer: Answer, taken_s: float, violation: Violation | None
@@ -109,6 +110,8 @@ class Tally:
         """Count one call."""
         fault = FAULTS.get(name, _WITHOUT_FAULT)
         with self._lock:
+            if self.is_closed:
+                return
             self.calls[name] += 1
             self.failures += answer.status != http.client.OK
             if violation is not None:
@@ -162,7 +165,7 @@ class Client(threading.Thread):
         for _ in range(self._calls):
             is_answered = self._call(self._draw())
             silence = 0 if is_answered else silence + 1
-            if silence == _MAX_SILENCE:
+            if silence == _MAX_SILENCE or self._tally.is_closed:
                 break
         self._connection.close()
 
@@ -287,4 +290,6 @@ def call_all(
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     if any(thread.is_alive() for thread in threads):
+        # What they see from now on is the server's end.
+        tally.is_closed = True
         raise ServerFailed("it takes far too long to answer all calls")
