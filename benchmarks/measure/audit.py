@@ -45,7 +45,9 @@ class Auditor:
         self._folders = (server.temp_dir, code_dir)
         self._files_before = self._files()
 
-    def settle(self, reference: Holdings | None = None) -> Holdings:
+    def settle(
+        self, reference: Holdings | None = None, within_s: float = _SETTLE_S
+    ) -> Holdings:
         """Wait until it is quiet and holds what `reference` does, or long enough."""
         found: list[Holdings] = []
 
@@ -56,7 +58,7 @@ class Auditor:
                 return False
             return _is_settled(found[0], self._workers, reference)
 
-        wait_until(is_quiet, _SETTLE_S, every_s=0.1)
+        wait_until(is_quiet, within_s, every_s=0.1)
         return found[0] if found else self.take()
 
     def take(self) -> Holdings:

@@ -22,7 +22,7 @@ from benchmarks.measure.peers import (
     Peer,
     all_servers,
 )
-from benchmarks.measure.servers import ROOT, ServerFailed
+from benchmarks.measure.servers import ROOT, ServerFailed, end_on_signals
 
 _PAGE: Final = ROOT / "docs" / "crash-table.md"
 
@@ -122,6 +122,7 @@ end and had its effect; "its child", that the process it waited for still ran.
 def main() -> int:
     """Return 0; 1 if ours lost anything; 2 if nothing can be measured."""
     args = _arguments()
+    end_on_signals()
     try:
         servers = all_servers(Environment.make())
         chosen = [

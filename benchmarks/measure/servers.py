@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -217,6 +218,16 @@ def lives(process: psutil.Process) -> bool:
     except (psutil.NoSuchProcess, ChildProcessError):
         pass
     return False
+
+
+def end_on_signals() -> None:
+    """Have a signal end this program as an error does: servers are ended too."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
 
 
 def adopt_orphans() -> None:

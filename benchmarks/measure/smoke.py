@@ -26,6 +26,7 @@ from benchmarks.measure.servers import (
     ROOT,
     Server,
     ServerFailed,
+    end_on_signals,
     free_port,
     isoruntime_argv,
 )
@@ -191,6 +192,7 @@ def _milliseconds(values: Sequence[float]) -> list[str]:
 def main() -> int:
     """Return 0; 1 if a call failed; 2 if there is no load generator; 3 if it is too noisy."""
     args = _arguments()
+    end_on_signals()
     try:
         generator = load.version()
     except NoGenerator as error:
