@@ -105,6 +105,8 @@ class Loop:
         self.connections = ConnectionMap(self)
         self._connection_masks: dict[int, int] = {}
         self._touched: set[int] = set()
+        #: closed in this turn; the numbers may have new owners already
+        self._stale: set[int] = set()
         self.dispatch = dispatch
         self._soon: deque[Callable[[], object]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
@@ -145,6 +147,7 @@ class Loop:
         if self._watched.pop(fd, None) is not None:
             del self._masks[fd]
             self._epoll.unregister(fd)
+            self._stale.add(fd)
 
     # Connections, whose interest is theirs to know.
 
@@ -157,6 +160,7 @@ class Loop:
         self._touched.discard(fd)
         if self._connection_masks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+            self._stale.add(fd)
 
     def _update_interest(self) -> None:
         while self._touched:
@@ -220,7 +224,12 @@ class Loop:
 
     def _serve(self, events: list[tuple[int, int]]) -> None:
         watched, connections, touched = self._watched, self.connections, self._touched
+        stale = self._stale
+        stale.clear()
         for fd, mask in events:
+            if fd in stale:
+                # Whoever has the number by now, this event was not for him.
+                continue
             callback = watched.get(fd)
             if callback is not None:
                 callback(mask)

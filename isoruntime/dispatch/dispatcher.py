@@ -342,3 +342,4 @@ class Dispatcher:
             self._refuse(self._queue.popleft(), Draining())
         for lease in tuple(self._in_flight):
             self.pool.kill(lease.worker)
+        self._check_quiet()

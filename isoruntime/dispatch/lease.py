@@ -305,6 +305,11 @@ class Lease:
             journal.end(invocation.phase.value, request_id, failed=failed)
         dispatcher.lease_ended(self)
         worker = self.worker
+        if worker.is_sending:
+            # It answered without having taken all of its request, whose other half
+            # must not become the beginning of the next one.
+            worker.stop_sending()
+            spoilt = True
         if spoilt:
             worker.holder = None
             dispatcher.pool.kill(worker)

@@ -27,7 +27,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.server import TcpWSGIServer
 from waitress.utilities import InternalServerError, build_http_date
@@ -97,7 +97,11 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the head; then replace where the body is going to be kept."""
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            # More digits than Python turns into a number.
+            raise ParsingError("Content-Length is invalid") from None
         if self.body_rcv is None:
             return
         limit = self.adj.max_event_bytes
@@ -274,6 +278,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     task_class = AnswerTask
     error_task_class = AnswerTask
     parser_class = Parser
+    request: Any
     #: set for the time between the outcome and its writing
     answer: Answer | None = None
     exchange: Exchange | None = None
@@ -351,6 +356,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def handle_close(self) -> None:
         """Tell whoever works for this client that it has gone."""
         super().handle_close()
+        # The file of a half-sent event would stay open until it is collected.
+        if self.request is not None:
+            self.request.close()
+            self.request = None
+        server = self.server
+        if server.in_connection_overflow and server.socket is not None:
+            # There is room for one more now.
+            server.loop.touch(server._fileno)
         exchange = self.exchange
         if exchange is not None:
             exchange.client_left()
@@ -393,6 +406,11 @@ class _TaskDispatcher:
         self._loop.call_soon(lambda: self._begin(channel))
 
     def _begin(self, channel: Channel) -> None:
+        if not channel.connected:
+            # The client has gone; what it had asked for is not begun.
+            for request in channel.requests:
+                request.close()
+            channel.requests = []
         if not channel.requests or channel.exchange is not None:
             return
         if channel.total_outbufs_len:

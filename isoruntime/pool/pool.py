@@ -9,6 +9,7 @@ others can go.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Protocol
@@ -30,6 +31,9 @@ from isoruntime.wire.frames import Frame, Kind
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.client import Excess, Zygote
 
+#: What a worker cannot be used without.
+_NEEDED = {"request", "reply", "trace", "stdout"}
+
 _log = logging.getLogger("isoruntime.pool")
 
 #: An idle worker is let go after so long without work for it.
@@ -41,6 +45,7 @@ _GOODBYE_S = 1.0
 _REPORT_S = 0.1
 #: A worker that ends unused at this age was ended by its own code.
 _YOUNG_S = 1.0
+_MAX_YOUNG_DEATHS = 3
 #: Sampling of memory goes on for so long after the last lease.
 _UNWATCHED_S = 1.0
 _UNFORKED_RETRY_S = 0.5
@@ -109,6 +114,8 @@ class WorkerPool:
         #: called whenever the handler has been loaded, or has not
         self.on_load_state: Callable[[], object] | None = None
         self._is_output_paused = False
+        #: how many have died young since one has served anybody
+        self._young_deaths = 0
         #: the zygote that samples its workers at present
         self._watched: Zygote | None = None
         self._watch_timer: Timer | None = None
@@ -210,7 +217,11 @@ class WorkerPool:
         A conversation that `counts` is an invocation, as opposed to a hook.
         """
         worker.holder = None
+        if worker.state is WorkerState.DOOMED:
+            # The order to kill it and its reply crossed; it was counted out then.
+            return
         worker.served += counts
+        self._young_deaths = 0
         self.busy -= 1
         if worn_out or self._is_spent(worker) or self._is_stopping:
             worker.on(WorkerEvent.RETIRE)
@@ -363,7 +374,16 @@ class WorkerPool:
         self, zygote: Zygote, slot: int, pid: int, descriptors: dict[str, int]
     ) -> None:
         """Connect to a process that was just forked."""
-        worker = self.workers[slot]
+        worker = self.workers.get(slot)
+        if (
+            worker is None
+            or worker.zygote is not zygote
+            or worker.pid
+            or not descriptors.keys() >= _NEEDED
+        ):
+            for fd in descriptors.values():
+                os.close(fd)
+            raise ProtocolViolation(f"worker {slot} was not ordered like that")
         worker.attach(pid, descriptors)
         if self._is_output_paused:
             worker.pause_output()
@@ -373,7 +393,10 @@ class WorkerPool:
 
     def worker_unforked(self, zygote: Zygote, slot: int, reason: str) -> None:
         """Wait a little when the system has no process to spare."""
-        worker = self.workers.pop(slot)
+        worker = self.workers.get(slot)
+        if worker is None or worker.zygote is not zygote or worker.pid:
+            raise ProtocolViolation(f"worker {slot} was not ordered")
+        del self.workers[slot]
         self._count_out(worker)
         worker.on(WorkerEvent.EXITED)
         _log.error("cannot fork a worker: %s", reason)
@@ -503,7 +526,12 @@ class WorkerPool:
             return False
         age_s = self._loop.now() - worker.born_at
         is_unused = was is WorkerState.IDLE and not worker.served and age_s < _YOUNG_S
-        return is_unused or was is WorkerState.BOOTING
+        if not is_unused and was is not WorkerState.BOOTING:
+            return False
+        # Once or twice, somebody from outside may have killed it.
+        self._young_deaths += 1
+        is_importing = was is WorkerState.BOOTING and self.supervisor.imports_in_worker
+        return is_importing or self._young_deaths >= _MAX_YOUNG_DEATHS
 
     def _blame_the_handler(self, worker: Worker, report: ExitReport) -> None:
         status = report.status

@@ -176,6 +176,18 @@ class Worker:
             self._loop.unwatch(self._fds["request"])
 
     @property
+    def is_sending(self) -> bool:
+        """Whether part of the last request is not in the pipe yet."""
+        return self._sender is not None and self._sender.is_busy
+
+    def stop_sending(self) -> None:
+        """Send no more of a request whose lease is over: its event may be gone."""
+        if self._sender is not None:
+            self._sender.cancel()
+        if "request" in self._fds:
+            self._loop.unwatch(self._fds["request"])
+
+    @property
     def took_request(self) -> bool:
         """Whether the worker has taken (any of) the last request from its pipe.
 

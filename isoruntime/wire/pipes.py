@@ -81,6 +81,10 @@ class FrameSender:
         self._rest = memoryview(data)[written:]
         return False
 
+    def cancel(self) -> None:
+        """Send no more; what is half sent stays so, and the pipe is of no more use."""
+        self._rest = self._file = None
+
     def resume(self) -> bool:
         """Go on with a frame; return whether all of it is in the pipe.
 
@@ -111,8 +115,12 @@ class FrameSender:
                 sent = os.sendfile(self._fd, self._file.fd, self._offset, left)
             except BlockingIOError:
                 return False
-            except BrokenPipeError:
-                raise PeerClosed from None
+            except OSError:
+                sent = 0
+            if sent == 0:
+                # The reader is gone, or the file is not what it was; either way this
+                # frame will never be whole.
+                raise PeerClosed
             self._offset += sent
         return True
 

@@ -182,7 +182,11 @@ class Zygote:
     def _hear(self, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
         listener = self._listener
         if kind == "forked":
-            descriptors = dict(zip(fields["has"], fds, strict=False))
+            names = fields["has"]
+            if len(names) != len(fds):
+                _close_all(fds)
+                raise ProtocolViolation(f"{len(fds)} descriptors as {names}")
+            descriptors = dict(zip(names, fds, strict=True))
             self._workers.worker_forked(
                 self, fields["slot"], fields["pid"], descriptors
             )
@@ -243,6 +247,11 @@ class Zygote:
         if self._control.fileno() >= 0:
             self._loop.unwatch(self._control.fileno())
             self._control.close()
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _spawn(control_fd: int, output_fd: int, environment: Mapping[str, str]) -> int:

@@ -69,8 +69,16 @@ def decode(data: bytes) -> tuple[str, dict[str, Any]]:
         kind = message.pop("is")
         wanted = _FIELDS[kind]
         is_sound = all(type(message[name]) is wanted[name] for name in wanted)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ProtocolViolation(f"unreadable zygote message: {error!r}") from None
+    if kind == "forked":
+        is_sound = is_sound and all(name in DESCRIPTORS for name in message["has"])
     if not is_sound:
         raise ProtocolViolation(f"a zygote message {kind!r} with odd fields")
     return kind, message

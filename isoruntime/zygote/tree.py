@@ -26,12 +26,16 @@ def children_of(pid: int) -> list[int]:
             fd = os.open(f"/proc/{pid}/task/{task}/children", os.O_RDONLY)
         except OSError:
             continue
+        listed = b""
         try:
-            found += map(int, os.read(fd, 1 << 16).split())
+            # However much is asked for, the kernel gives out a few KiB at a time.
+            while data := os.read(fd, 1 << 16):
+                listed += data
         except OSError:
-            continue
+            listed = b""
         finally:
             os.close(fd)
+        found += map(int, listed.split())
     return found
 
 
