@@ -74,7 +74,8 @@ class Consequences(NamedTuple):
             return str(first)
         if last.is_ok:
             return f"{first}; 200 after {last.after_s:.1f} s"
-        return f"{first}; then {last.what}, for good"
+        then = "" if first.what == last.what else f"; then {last.what}"
+        return f"{first}{then}, for good"
 
     @property
     def broken(self) -> list[str]:
