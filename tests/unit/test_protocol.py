@@ -1,0 +1,168 @@
+"""Messages between front end and zygote: what is read is what was meant, or refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isoruntime.errors import ProtocolViolation
+from isoruntime.wire.order import LoadOrder
+from isoruntime.zygote import protocol
+
+#: A sound value of every type that a field may have.
+VALUES: dict[type, Any] = {
+    int: 7,
+    str: "text",
+    float: 0.25,
+    bool: True,
+    list: ["request", "reply"],
+    dict: {},
+}
+#: Values of the wrong type, near misses among them: JSON knows no difference between
+#: some of them, and Python counts a bool as an int.
+WRONG: dict[type, list[Any]] = {
+    int: [True, 1.0, "7", None, [7]],
+    str: [7, None, ["text"], {}],
+    float: [1, True, "0.25", None],
+    bool: [0, 1, "true", None],
+    list: ["request", {}, None, 7],
+    dict: [[], None],
+}
+KINDS = sorted(protocol._FIELDS)
+
+
+def sound(kind: str) -> dict[str, Any]:
+    return {name: VALUES[wanted] for name, wanted in protocol._FIELDS[kind].items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sound_message_arrives_as_it_was_meant(kind: str) -> None:
+    fields = sound(kind)
+    assert protocol.decode(protocol.encode(kind, **fields)) == (kind, fields)
+
+
+def test_the_order_to_load_arrives_whole() -> None:
+    order = LoadOrder("index.handler", "/code \u2744", initializer=None)
+    kind, fields = protocol.decode(protocol.encode("load", **order._asdict()))
+    assert kind == "load"
+    assert LoadOrder(**fields) == order
+
+
+def test_the_docstring_lists_every_message_with_its_fields() -> None:
+    assert protocol.__doc__ is not None
+    for kind, fields in protocol._FIELDS.items():
+        lines = [line for line in protocol.__doc__.split("\n") if f" {kind} {{" in line]
+        assert len(lines) == 1, kind
+        for name in fields:
+            assert name in lines[0] or name == "has"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wrong"),
+    [
+        pytest.param(kind, name, wrong, id=f"{kind} with {name} {wrong!r}")
+        for kind in KINDS
+        for name, wanted in protocol._FIELDS[kind].items()
+        for wrong in WRONG[wanted]
+    ],
+)
+def test_a_field_of_another_type_is_refused(kind: str, name: str, wrong: Any) -> None:
+    data = protocol.encode(kind, **{**sound(kind), name: wrong})
+    with pytest.raises(ProtocolViolation, match="odd fields"):
+        protocol.decode(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in KINDS for name in protocol._FIELDS[kind]],
+)
+def test_a_missing_field_is_refused(kind: str, name: str) -> None:
+    fields = sound(kind)
+    del fields[name]
+    with pytest.raises(ProtocolViolation, match="unreadable"):
+        protocol.decode(protocol.encode(kind, **fields))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"7",
+        b'"fork"',
+        b'{"is": "obey"}',
+        b'{"is": ["fork"]}',
+        b'{"is": {}}',
+        b'{"is": null}',
+        b"\xff\xfe",
+        b'{"is": "fork", "slot": 1',
+        b'{"is": "fork", "slot": ' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda data: repr(data[:24]),
+)
+def test_what_is_no_message_is_a_violation(data: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        protocol.decode(data)
+
+
+@pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"a": ' * 20_000])
+def test_a_message_without_bottom_is_a_violation(deep: bytes) -> None:
+    # `json` gives up on depth with an error that is no ValueError.
+    with pytest.raises(ProtocolViolation):
+        protocol.decode(b'{"is": ' + deep)
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_make_a_violation_and_nothing_else(data: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        protocol.decode(data)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.sampled_from(KINDS) | json_values,
+    st.dictionaries(
+        st.sampled_from(["slot", "pid", "has", "status", "seconds", "threads", "on"]),
+        json_values,
+    ),
+)
+def test_odd_json_is_a_violation_or_has_the_types_that_were_asked_for(
+    kind: Any, fields: dict[str, Any]
+) -> None:
+    data = json.dumps({"is": kind, **fields}).encode()
+    try:
+        got, values = protocol.decode(data)
+    except ProtocolViolation:
+        return
+    for name, wanted in protocol._FIELDS[got].items():
+        assert type(values[name]) is wanted
+
+
+def test_names_of_descriptors_are_names() -> None:
+    # They become keys of a dict, and a list among them would raise there.
+    data = protocol.encode("forked", slot=1, pid=2, has=[["request"]])
+    with pytest.raises(ProtocolViolation):
+        protocol.decode(data)
+
+
+def test_every_message_fits_one_packet() -> None:
+    longest = "x" * (64 * 1024)
+    assert (
+        len(protocol.encode("failed", type="E" * 200, body=longest))
+        < protocol.MAX_MESSAGE
+    )
