@@ -7,7 +7,6 @@ so that it can say anything, at any time, or die.
 
 from __future__ import annotations
 
-import inspect
 import os
 import select
 from collections.abc import Callable, Iterator
@@ -294,9 +293,7 @@ class Bench:
 
     def report(self, slot: int, status: ExitStatus) -> None:
         """Say that a worker was reaped, as the zygote does."""
-        parameters = inspect.signature(self.pool.worker_exited).parameters
-        rest: tuple[Any, ...] = (None,) if "excess" in parameters else ()
-        self.pool.worker_exited(self.zygote, slot, status, 20 * 1024, *rest)  # type: ignore[arg-type]
+        self.pool.worker_exited(self.zygote, slot, status, 20 * 1024, None)  # type: ignore[arg-type]
 
     def let_the_killed_die(self) -> None:
         """Carry out the zygote's orders to kill."""

@@ -1,0 +1,779 @@
+"""A lease: what a worker may say while it is lent, and what each of it comes to."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from isoruntime.dispatch.dispatcher import Limits
+from isoruntime.dispatch.invocation import Phase
+from isoruntime.errors import (
+    DeadlineExceeded,
+    ExitStatus,
+    HandlerRaised,
+    ResponseTooLarge,
+    WorkerDied,
+    WorkerOutOfTurn,
+)
+from isoruntime.pool.pool import PoolSize
+from isoruntime.pool.states import WorkerState
+from isoruntime.wire.frames import (
+    NO_NONCE,
+    NONCE_BYTES,
+    OUTPUT_PENDING,
+    WORN_OUT,
+    Kind,
+    head,
+)
+from isoruntime.wire.pipes import STACK_SIGNAL, EventFile
+from isoruntime.zygote.client import Zygote
+from tests.support.bench import (
+    EVERYTHING,
+    INITIALIZES,
+    Bench,
+    Caller,
+    MakeBench,
+    PlayedWorker,
+    PlayedZygote,
+    bench_for,
+)
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def make_bench() -> Iterator[MakeBench]:
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Bench:
+            return stack.enter_context(bench_for(**options))
+
+        yield make
+
+
+@pytest.fixture
+def bench(make_bench: MakeBench) -> Bench:
+    return make_bench()
+
+
+def one_running(bench: Bench, event: bytes = b"event") -> tuple[Caller, PlayedWorker]:
+    """Have one invocation in a worker that has taken it."""
+    caller = bench.submit(event)
+    return caller, bench.take()
+
+
+def is_in_service(bench: Bench, worker: PlayedWorker) -> bool:
+    """Return whether a worker is free to be lent again."""
+    mine = bench.pool.workers.get(worker.slot)
+    return mine is not None and mine in bench.pool.idle
+
+
+def test_the_played_zygote_takes_the_orders_that_the_real_one_takes() -> None:
+    orders = [
+        name
+        for name, value in vars(Zygote).items()
+        if callable(value) and not name.startswith("_")
+    ]
+    assert {"fork", "kill_worker", "dismiss", "kill"} <= set(orders)
+    for name in orders:
+        real = inspect.signature(getattr(Zygote, name)).parameters
+        assert list(inspect.signature(getattr(PlayedZygote, name)).parameters) == list(
+            real
+        )
+
+
+# Replies.
+
+
+def test_a_request_says_what_the_worker_has_to_know(bench: Bench) -> None:
+    caller = bench.submit(b"the event", platform_timeout_s=10)
+    request = bench.take().last
+    assert request is not None
+    assert request.kind == Kind.INVOKE
+    assert request.body == b"the event"
+    request_id, left_ms, context = request.meta.split(b"\n")
+    assert (request_id, context) == (caller.request_id.encode(), b"{}")
+    # 10 s less the margin of 0.1 s and a hundredth.
+    assert int(left_ms) == 9800
+    assert request.nonce != NO_NONCE
+
+
+def test_a_result_is_the_outcome_and_the_worker_is_free(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    assert not caller.is_answered
+    bench.answer(worker, b"the result")
+    assert caller.outcome == b"the result"
+    assert is_in_service(bench, worker)
+    assert bench.zygote.killed == []
+    assert (bench.pool.busy, bench.dispatcher.in_flight) == (0, 0)
+    assert bench.lines.read() == [
+        f"FC Invoke Start RequestId: {caller.request_id}",
+        f"FC Invoke End RequestId: {caller.request_id}",
+    ]
+
+
+def test_a_fault_is_the_callers_error_and_costs_no_worker(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    bench.answer(worker, b'{"errorType": "KeyError"}', Kind.FAULT, meta=b"KeyError")
+    assert isinstance(caller.outcome, HandlerRaised)
+    assert caller.outcome.error_type == "KeyError"
+    assert caller.outcome.body == b'{"errorType": "KeyError"}'
+    assert is_in_service(bench, worker)
+    assert bench.lines.read()[-1].endswith(
+        f"End RequestId: {caller.request_id}, Error: Unhandled function error"
+    )
+
+
+def test_the_name_of_a_fault_may_be_no_text(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    bench.answer(worker, b"{}", Kind.FAULT, meta=b"\xff\xfe")
+    assert isinstance(caller.outcome, HandlerRaised)
+    assert is_in_service(bench, worker)
+
+
+def test_too_much_is_the_callers_error_and_costs_no_worker(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    bench.answer(worker, kind=Kind.TOO_LARGE, meta=b"99999999")
+    assert isinstance(caller.outcome, ResponseTooLarge)
+    assert "99999999 bytes" in str(caller.outcome)
+    assert is_in_service(bench, worker)
+
+
+def test_a_worker_that_sends_too_much_all_the_same_is_not_believed(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(limits=Limits(max_response_bytes=1000))
+    caller, worker = one_running(bench)
+    bench.answer(worker, bytes(1001))
+    assert isinstance(caller.outcome, ResponseTooLarge)
+    caller, worker = one_running(bench)
+    bench.answer(worker, bytes(1000))
+    assert caller.outcome == bytes(1000)
+
+
+def test_every_request_has_a_nonce_of_its_own(make_bench: MakeBench) -> None:
+    bench = make_bench(size=PoolSize(max_workers=1))
+    seen = set()
+    for _ in range(600):
+        _, worker = one_running(bench)
+        assert worker.last is not None
+        assert len(worker.last.nonce) == NONCE_BYTES
+        seen.add(worker.last.nonce)
+        bench.answer(worker)
+    assert len(seen) == 600
+
+
+def garbage(bench: Bench, worker: PlayedWorker) -> None:
+    worker.say(b"\x09" * 64)
+
+
+def forged(**changes: Any) -> Callable[[Bench, PlayedWorker], None]:
+    def speak(bench: Bench, worker: PlayedWorker) -> None:
+        worker.reply(b"forged", **changes)
+
+    return speak
+
+
+def twice_at_once(bench: Bench, worker: PlayedWorker) -> None:
+    assert worker.last is not None
+    frame = head(Kind.RESULT, worker.last.nonce, b"", 2) + b"ok"
+    worker.say(frame + frame)
+
+
+def with_a_byte_behind(bench: Bench, worker: PlayedWorker) -> None:
+    assert worker.last is not None
+    worker.say(head(Kind.RESULT, worker.last.nonce, b"", 2) + b"ok!")
+
+
+def announcing_too_much(bench: Bench, worker: PlayedWorker) -> None:
+    assert worker.last is not None
+    worker.say(head(Kind.RESULT, worker.last.nonce, b"", 1 << 40))
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        pytest.param(garbage, id="garbage"),
+        pytest.param(forged(nonce=NO_NONCE), id="no nonce"),
+        pytest.param(forged(nonce=b"x" * NONCE_BYTES), id="another nonce"),
+        pytest.param(forged(kind=Kind.READY), id="READY again"),
+        pytest.param(forged(kind=Kind.FAILED), id="FAILED"),
+        pytest.param(forged(kind=Kind.INVOKE), id="a request"),
+        pytest.param(forged(kind=Kind.TOO_LARGE, meta=b""), id="no size"),
+        pytest.param(forged(kind=Kind.TOO_LARGE, meta=b"1e9"), id="an odd size"),
+        pytest.param(forged(kind=Kind.TOO_LARGE, meta=b"\xff"), id="a size of bytes"),
+        pytest.param(
+            forged(kind=Kind.TOO_LARGE, meta=b"9" * 5000), id="a size without end"
+        ),
+        pytest.param(twice_at_once, id="two replies"),
+        pytest.param(with_a_byte_behind, id="a byte too many"),
+        pytest.param(announcing_too_much, id="a terabyte announced"),
+    ],
+)
+def test_what_is_out_of_turn_costs_the_worker_its_life_and_this_caller_an_error(
+    bench: Bench, speak: Callable[[Bench, PlayedWorker], None]
+) -> None:
+    caller, worker = one_running(bench)
+    speak(bench, worker)
+    bench.settle()
+    assert isinstance(caller.outcome, WorkerOutOfTurn)
+    assert caller.outcome.verdict is not None
+    assert caller.outcome.verdict.cause == "protocol"
+    assert bench.zygote.killed == [worker.slot]
+    assert not is_in_service(bench, worker)
+    bench.let_the_killed_die()
+    neighbour, other = one_running(bench)
+    bench.answer(other, b"served")
+    assert neighbour.outcome == b"served"
+    assert other is not worker
+
+
+def test_an_answer_to_the_last_invocation_is_no_answer_to_this_one(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(size=PoolSize(max_workers=1))
+    first, worker = one_running(bench)
+    assert worker.last is not None
+    old = worker.last.nonce
+    bench.answer(worker, b"first")
+    second, again = one_running(bench)
+    assert again is worker
+    bench.answer(worker, b"late words", nonce=old)
+    assert first.outcome == b"first"
+    assert isinstance(second.outcome, WorkerOutOfTurn)
+
+
+def test_words_that_nobody_asked_for_cost_an_idle_worker_its_life(bench: Bench) -> None:
+    _, worker = one_running(bench)
+    bench.answer(worker, b"first")
+    bench.answer(worker, b"again")
+    assert bench.zygote.killed == [worker.slot]
+    assert not is_in_service(bench, worker)
+    bench.let_the_killed_die()
+    assert len(bench.pool.idle) >= 1
+
+
+def test_a_reply_in_pieces_is_one_reply(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    assert worker.last is not None
+    frame = head(Kind.RESULT, worker.last.nonce, b"", 200_000) + bytes(200_000)
+    for at in range(0, len(frame), 10_000):
+        assert not caller.is_answered
+        worker.say(frame[at : at + 10_000])
+        bench.settle()
+    assert caller.outcome == bytes(200_000)
+    assert is_in_service(bench, worker)
+
+
+def test_an_answer_before_the_request_was_taken_in_full_ends_the_worker(
+    bench: Bench,
+) -> None:
+    # A handler's thread can read the nonce from its own memory while the rest of the
+    # event is still being sent. Lent again, the worker would take the remaining
+    # bytes for its next request.
+    caller = bench.submit(bytes(10 * MB))
+    (worker,) = bench.asked()
+    received = worker.take_bytes(1 << 16)
+    bench.answer(worker, b"hasty", nonce=received[16:32])
+    assert caller.is_answered
+    assert not is_in_service(bench, worker)
+
+
+def test_a_worker_that_is_worn_out_is_thanked_and_sent_off(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    bench.answer(worker, b"the last one", flags=WORN_OUT)
+    assert caller.outcome == b"the last one"
+    assert worker.was_sent_off()
+    assert not is_in_service(bench, worker)
+    bench.advance(5)
+    assert bench.zygote.killed == [worker.slot], "it does not go by itself"
+
+
+# Output.
+
+
+def test_output_belongs_to_the_invocation_and_comes_before_its_end(
+    bench: Bench,
+) -> None:
+    caller, worker = one_running(bench)
+    worker.print(b"one\ntw")
+    bench.settle()
+    worker.print(b"o\nno newline")
+    bench.answer(worker, flags=OUTPUT_PENDING)
+    assert bench.lines.read() == [
+        f"FC Invoke Start RequestId: {caller.request_id}",
+        "one",
+        "two",
+        "no newline",
+        f"FC Invoke End RequestId: {caller.request_id}",
+    ]
+
+
+def test_the_last_words_of_a_dying_worker_are_its_callers(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    worker.print(b"the last words")
+    worker.die(signal=11)
+    lines = bench.lines.read()
+    assert "the last words" in lines
+    assert lines[-1].startswith(f"FC Invoke End RequestId: {caller.request_id}")
+    assert isinstance(caller.outcome, WorkerDied)
+    assert caller.outcome.verdict is not None
+    assert caller.outcome.verdict.log_tail == "the last words"
+
+
+def test_a_reply_that_was_written_before_the_death_counts(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    worker.reply(b"just in time")
+    worker.die(code=0)
+    bench.settle()
+    assert caller.outcome == b"just in time"
+    assert not is_in_service(bench, worker)
+    assert bench.pool.busy == 0
+
+
+# Deaths.
+
+
+@pytest.mark.parametrize(
+    ("ending", "cause", "signal_name", "exit_code"),
+    [
+        ({"code": 0}, "exit", None, 0),
+        ({"code": 3}, "exit", None, 3),
+        ({"signal": 9}, "signal", "SIGKILL", None),
+        ({"signal": 11}, "signal", "SIGSEGV", None),
+        ({"signal": 64}, "signal", "SIGRTMAX", None),
+    ],
+    ids=str,
+)
+def test_a_death_is_told_with_what_is_known_of_it(
+    bench: Bench,
+    ending: dict[str, int],
+    cause: str,
+    signal_name: str | None,
+    exit_code: int | None,
+) -> None:
+    caller, worker = one_running(bench)
+    bench.loop.time += 0.25
+    worker.trace(
+        "Fatal Python error: Aborted\n"
+        '  File "/code/index.py", line 3 in handler\n'
+        '  File "/x/isoruntime/worker/main.py", line 9 in _call\n'
+    )
+    worker.die(**ending)
+    bench.settle()
+    assert isinstance(caller.outcome, WorkerDied)
+    verdict = caller.outcome.verdict
+    assert verdict is not None
+    assert (verdict.cause, verdict.signal, verdict.exit_code) == (
+        cause,
+        signal_name,
+        exit_code,
+    )
+    assert verdict.duration_ms == 250
+    assert verdict.max_memory_mb == 20.0
+    assert "index.py" in verdict.traceback
+    assert "isoruntime" not in verdict.traceback
+    assert bench.pool.busy == 0
+    assert len(bench.pool.idle) >= 1, "it was replaced"
+
+
+def test_a_death_before_the_request_was_taken_costs_nobody_anything(
+    bench: Bench,
+) -> None:
+    caller = bench.submit(b"event")
+    (first,) = bench.asked()
+    first.die(signal=9)
+    bench.settle()
+    assert not caller.is_answered
+    second = bench.take()
+    assert second is not first
+    assert second.last is not None
+    assert second.last.body == b"event"
+    bench.answer(second, b"served")
+    assert caller.outcome == b"served"
+    assert bench.lines.read() == [
+        f"FC Invoke Start RequestId: {caller.request_id}",
+        f"FC Invoke End RequestId: {caller.request_id}",
+    ]
+
+
+def test_it_is_tried_again_once_and_only_once(bench: Bench) -> None:
+    caller = bench.submit(b"event")
+    for _ in range(2):
+        assert not caller.is_answered
+        (worker,) = bench.asked()
+        worker.die(signal=9)
+        bench.settle()
+    assert isinstance(caller.outcome, WorkerDied)
+    assert bench.asked() == []
+
+
+def test_what_was_taken_is_never_run_again(bench: Bench) -> None:
+    caller = bench.submit(b"event")
+    worker = bench.take()
+    worker.die(signal=9)
+    bench.settle()
+    assert isinstance(caller.outcome, WorkerDied)
+    assert bench.asked() == []
+
+
+def test_one_byte_of_a_small_request_counts_as_taken(bench: Bench) -> None:
+    caller = bench.submit(b"event")
+    (worker,) = bench.asked()
+    assert worker.take_bytes(1)
+    worker.die(signal=9)
+    bench.settle()
+    assert isinstance(caller.outcome, WorkerDied)
+
+
+def test_a_large_event_that_was_not_sent_to_its_end_is_not_taken(bench: Bench) -> None:
+    event = bytes(range(256)) * 8192
+    caller = bench.submit(event)
+    (first,) = bench.asked()
+    first.take_bytes(1 << 16)
+    bench.settle()
+    first.die(signal=9)
+    bench.settle()
+    second = bench.take()
+    assert second.last is not None
+    assert second.last.body == event
+    bench.answer(second, b"served")
+    assert caller.outcome == b"served"
+
+
+def test_a_worker_that_died_unnoticed_costs_nobody_anything(bench: Bench) -> None:
+    # Its pipes are closed, the zygote's report is late.
+    (worker,) = bench.workers.values()
+    worker.close()
+    caller = bench.submit(b"event")
+    assert not caller.is_answered
+    bench.report(worker.slot, ExitStatus(signal=9))
+    bench.settle()
+    bench.answer(bench.take(), b"served")
+    assert caller.outcome == b"served"
+
+
+# Deadlines.
+
+
+def test_at_its_deadline_a_worker_is_killed_and_the_caller_told(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    bench.advance(59.9)
+    assert bench.zygote.killed == []
+    bench.advance(0.11)
+    assert bench.zygote.killed == [worker.slot]
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+    assert str(caller.outcome) == (
+        "Function timed out after 60 seconds (maxMemoryUsage: 20.00MB)"
+    )
+    assert bench.pool.busy == 0
+    assert not is_in_service(bench, worker)
+
+
+def test_the_caller_is_told_though_the_tree_takes_long_to_die(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    bench.advance(60.0)
+    assert bench.zygote.killed == [worker.slot]
+    assert not caller.is_answered
+    bench.advance(0.026)
+    assert isinstance(caller.outcome, DeadlineExceeded)
+    bench.let_the_killed_die()
+    assert len(caller.outcomes) == 1
+    assert bench.pool.busy == 0
+
+
+@pytest.mark.parametrize("reply", [b"", b"too late"])
+def test_a_reply_after_the_deadline_is_no_answer(bench: Bench, reply: bytes) -> None:
+    caller, worker = one_running(bench)
+    bench.advance(60.0)
+    bench.answer(worker, reply)
+    assert not caller.is_answered
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+    assert not is_in_service(bench, worker)
+
+
+def test_garbage_after_the_deadline_changes_nothing(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    bench.advance(60.0)
+    worker.say(b"\xff" * 64)
+    bench.settle()
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+
+
+def test_the_earliest_deadline_is_minded_whoever_came_first(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench()
+    order = [30.0, 5.0, 20.0, 10.0]
+    callers = {limit: bench.submit(platform_timeout_s=limit) for limit in order}
+    for worker in bench.asked():
+        worker.take()
+    told = []
+    for _ in range(31):
+        bench.advance(1.0)
+        bench.let_the_killed_die()
+        told += [
+            limit
+            for limit, caller in callers.items()
+            if caller.is_answered and limit not in told
+        ]
+    assert told == sorted(order)
+
+
+def test_the_smaller_limit_holds_and_is_named(bench: Bench) -> None:
+    caller = bench.submit(platform_timeout_s=3.0)
+    bench.take()
+    bench.advance(2.9)
+    bench.let_the_killed_die()
+    assert "after 3 seconds" in str(caller.outcome)
+    caller = bench.submit(platform_timeout_s=600.0)
+    bench.take()
+    bench.advance(60.1)
+    bench.let_the_killed_die()
+    assert "after 60 seconds" in str(caller.outcome)
+
+
+@pytest.fixture
+def own_pidfd() -> Iterator[int]:
+    """Let this very process be what a worker's process descriptor stands for."""
+    fd = os.pidfd_open(os.getpid())
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def stack_requests() -> Iterator[list[int]]:
+    """Collect the signals that ask a worker for its stack."""
+    asked: list[int] = []
+    before = signal.signal(STACK_SIGNAL, lambda number, frame: asked.append(number))
+    yield asked
+    signal.signal(STACK_SIGNAL, before)
+
+
+def test_a_hung_worker_is_asked_where_it_hangs_before_it_is_killed(
+    own_pidfd: int, stack_requests: list[int], make_bench: MakeBench
+) -> None:
+    bench = make_bench(pidfd=own_pidfd)
+    caller, worker = one_running(bench)
+    worker.trace('  File "/code/index.py", line 7 in handler\n')
+    bench.loop.time += 60.0
+    bench.loop.turn(0)
+    assert stack_requests == [STACK_SIGNAL]
+    assert bench.zygote.killed == [], "it has a few milliseconds for it"
+    bench.advance(0.010)
+    assert bench.zygote.killed == [worker.slot]
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+    assert caller.outcome.verdict is not None
+    assert "line 7 in handler" in caller.outcome.verdict.traceback
+    assert any("line 7 in handler" in line for line in bench.lines.read())
+
+
+def test_a_deadline_holds_while_the_event_is_still_being_sent(bench: Bench) -> None:
+    caller = bench.submit(bytes(10 * MB))
+    (worker,) = bench.asked()
+    worker.take_bytes(100)
+    bench.advance(60.0)
+    assert bench.zygote.killed == [worker.slot]
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+
+
+# Initializers.
+
+
+@pytest.fixture
+def initializing(make_bench: MakeBench) -> Bench:
+    return make_bench(
+        phases=INITIALIZES, limits=Limits(timeout_s=10, init_timeout_s=100)
+    )
+
+
+def test_the_first_invocation_of_a_worker_runs_the_initializer_before(
+    initializing: Bench,
+) -> None:
+    bench = initializing
+    caller = bench.submit(b"event")
+    worker = bench.take()
+    assert worker.last is not None
+    assert (worker.last.kind, worker.last.body) == (Kind.INITIALIZE, b"")
+    bench.answer(worker)
+    assert not caller.is_answered
+    request = worker.take()
+    assert (request.kind, request.body) == (Kind.INVOKE, b"event")
+    bench.answer(worker, b"result")
+    assert caller.outcome == b"result"
+    number = caller.request_id
+    assert bench.lines.read() == [
+        f"FC Initialize Start RequestId: {number}",
+        f"FC Initialize End RequestId: {number}",
+        f"FC Invoke Start RequestId: {number}",
+        f"FC Invoke End RequestId: {number}",
+    ]
+    bench.submit(b"second")
+    assert worker.take().kind == Kind.INVOKE
+
+
+def test_the_nonce_of_the_initializer_does_not_answer_the_invocation(
+    initializing: Bench,
+) -> None:
+    caller = initializing.submit(b"event")
+    worker = initializing.take()
+    assert worker.last is not None
+    first = worker.last.nonce
+    initializing.answer(worker)
+    worker.take()
+    initializing.answer(worker, b"forged", nonce=first)
+    assert isinstance(caller.outcome, WorkerOutOfTurn)
+
+
+def test_a_failing_initializer_is_the_callers_error_and_ends_the_worker(
+    initializing: Bench,
+) -> None:
+    bench = initializing
+    caller = bench.submit(b"event")
+    worker = bench.take()
+    bench.answer(worker, b"{}", Kind.FAULT, meta=b"ValueError")
+    assert isinstance(caller.outcome, HandlerRaised)
+    assert bench.zygote.killed == [worker.slot]
+    number, failed = caller.request_id, ", Error: Unhandled function error"
+    lines = [line for line in bench.lines.read() if line.startswith("FC ")]
+    assert lines == [
+        f"FC Initialize Start RequestId: {number}",
+        f"FC Initialize End RequestId: {number}{failed}",
+        f"FC Invoke Start RequestId: {number}",
+        f"FC Invoke End RequestId: {number}{failed}",
+    ]
+    bench.let_the_killed_die()
+    bench.submit(b"next")
+    assert bench.take().last.kind == Kind.INITIALIZE  # type: ignore[union-attr]
+
+
+def test_an_initializer_has_a_time_of_its_own_and_the_handler_begins_anew(
+    initializing: Bench,
+) -> None:
+    bench = initializing
+    caller = bench.submit(b"event")
+    worker = bench.take()
+    bench.advance(99.0)
+    bench.answer(worker)
+    worker.take()
+    bench.advance(9.9)
+    assert bench.zygote.killed == []
+    bench.advance(0.2)
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+    assert "after 10 seconds" in str(caller.outcome)
+
+
+def test_an_initializer_that_takes_too_long_is_ended(initializing: Bench) -> None:
+    bench = initializing
+    caller = bench.submit(b"event")
+    bench.take()
+    bench.advance(100.0)
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+    assert "after 100 seconds" in str(caller.outcome)
+
+
+def test_a_death_between_initializer_and_handler_costs_nobody_anything(
+    initializing: Bench,
+) -> None:
+    bench = initializing
+    caller = bench.submit(b"event")
+    first = bench.take()
+    bench.answer(first)
+    first.die(signal=9)
+    bench.settle()
+    assert not caller.is_answered
+    second = bench.take()
+    assert second.last is not None
+    assert second.last.kind == Kind.INITIALIZE
+    bench.answer(second)
+    second.take()
+    bench.answer(second, b"served")
+    assert caller.outcome == b"served"
+
+
+def test_an_initializer_on_its_own_runs_once_and_then_is_settled(
+    initializing: Bench,
+) -> None:
+    bench = initializing
+    caller = bench.submit(b"", Phase.INITIALIZE)
+    worker = bench.take()
+    assert worker.last is not None
+    assert worker.last.kind == Kind.INITIALIZE
+    bench.answer(worker, b"what it returned")
+    assert caller.is_answered
+    again = bench.submit(b"", Phase.INITIALIZE)
+    assert again.outcome == b""
+    assert bench.asked() == []
+    bench.submit(b"event")
+    assert worker.take().kind == Kind.INVOKE
+
+
+def test_after_a_failing_initializer_it_is_run_again_when_asked(
+    initializing: Bench,
+) -> None:
+    bench = initializing
+    bench.submit(b"", Phase.INITIALIZE)
+    bench.answer(bench.take(), b"{}", Kind.FAULT, meta=b"ValueError")
+    bench.let_the_killed_die()
+    caller = bench.submit(b"", Phase.INITIALIZE)
+    assert not caller.is_answered
+    bench.answer(bench.take())
+    assert caller.is_answered
+
+
+@pytest.mark.parametrize("phase", [Phase.PRE_STOP, Phase.PRE_FREEZE])
+def test_a_hook_has_its_own_frame_and_lines(
+    make_bench: MakeBench, phase: Phase
+) -> None:
+    bench = make_bench(phases=EVERYTHING - {Phase.INITIALIZE})
+    caller = bench.submit(b"ignored", phase)
+    worker = bench.take()
+    assert worker.last is not None
+    assert worker.last.kind == Kind[phase.name]
+    assert worker.last.body == b""
+    bench.answer(worker)
+    assert caller.outcome == b""
+    assert bench.lines.read() == [
+        f"FC {phase.value} Start RequestId: {caller.request_id}",
+        f"FC {phase.value} End RequestId: {caller.request_id}",
+    ]
+    ours = bench.pool.workers[worker.slot]
+    assert (ours.state, ours.served) == (WorkerState.IDLE, 0)
+
+
+# The event's file.
+
+
+def test_an_events_file_is_not_touched_after_the_outcome(
+    bench: Bench, tmp_path: Any
+) -> None:
+    # Whoever asked closes the file as soon as it has the outcome, and its number may
+    # then be another file's.
+    path = tmp_path / "event"
+    path.write_bytes(bytes(10 * MB))
+    with path.open("rb") as file:
+        caller = bench.submit(EventFile(file.fileno(), 10 * MB))
+        (worker,) = bench.asked()
+        worker.take_bytes(1 << 16)
+        worker.say(b"\xff" * 64)
+        bench.settle()
+        assert isinstance(caller.outcome, WorkerOutOfTurn)
+        rest = worker.take_bytes(1 << 20)
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+    # The worker, not dead yet, goes on reading: there is room in the pipe again.
+    assert rest
+    bench.settle()
+    assert worker.take_bytes(1 << 20) == b""
