@@ -1,0 +1,1 @@
+"""Tests of the waitress adapter, with real sockets and the real loop."""
