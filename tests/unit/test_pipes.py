@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import select
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from isoruntime.wire.pipes import (
     read_frame,
     write_frame,
 )
+from tests.waiting import wait_until
 
 MB = 1 << 20
 NONCE = bytes(range(NONCE_BYTES))
@@ -300,6 +303,48 @@ def test_a_meta_larger_than_the_pipe_crosses_it_in_pieces(
     frame = read_frame(stream)
     writer.join(10)
     assert frame == Frame(Kind.FAULT, NONCE, meta, body)
+
+
+@pytest.mark.parametrize(
+    ("meta_bytes", "body_bytes"),
+    [
+        pytest.param(200_000, 200_000, id="in the head"),
+        pytest.param(10, 400_000, id="in the body"),
+        pytest.param(65_489, 15, id="in a small frame"),
+    ],
+)
+def test_a_signal_in_the_middle_of_a_write_loses_nothing(
+    blocking: tuple[IO[bytes], int], meta_bytes: int, body_bytes: int
+) -> None:
+    # A blocking write returns early only if a signal handler ran meanwhile.
+    stream, w = blocking
+    meta, body = pattern(meta_bytes), pattern(body_bytes)
+    handled = threading.Event()
+    found: list[Frame | None] = []
+    main = threading.get_ident()
+    os.write(w, b"before")
+
+    def interrupt_and_read() -> None:
+        wait_until(lambda: is_full(w), 5, "a full pipe")
+        signal.pthread_kill(main, signal.SIGUSR1)
+        handled.wait(5)
+        assert stream.read(6) == b"before"
+        found.append(read_frame(stream))
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: handled.set())
+    reader = threading.Thread(target=interrupt_and_read)
+    reader.start()
+    try:
+        write_frame(w, Kind.RESULT, NONCE, meta, body)
+    finally:
+        reader.join(10)
+        signal.signal(signal.SIGUSR1, before)
+    assert handled.is_set()
+    assert found == [Frame(Kind.RESULT, NONCE, meta, body)]
+
+
+def is_full(fd: int) -> bool:
+    return not select.select([], [fd], [], 0)[1]
 
 
 def test_frames_come_one_by_one_and_then_the_end(
