@@ -282,6 +282,8 @@ class Dispatcher:
         invocation = lease.invocation
         self.lease_ended(lease)
         invocation.is_retry = True
+        # What ended one worker may have ended others, and there is no third try.
+        self.pool.drop_dead()
         invocation.queued_at = self.now()
         self._queue.appendleft(invocation)
         self._watch_queue()

@@ -42,7 +42,7 @@ _SHRINK_EVERY_S = 10.0
 #: How long a worker that was sent off may take over its exit functions.
 _GOODBYE_S = 1.0
 #: The zygote's report follows a death at once; if it does not come, we go on.
-_REPORT_S = 0.1
+_REPORT_S = 2.0
 #: A worker that ends unused at this age was ended by its own code.
 _YOUNG_S = 1.0
 _MAX_YOUNG_DEATHS = 3
@@ -234,6 +234,12 @@ class WorkerPool:
             self.balance()
         if self.demand is not None and self.demand.waiting and self._idle:
             self.demand.workers_available()
+
+    def drop_dead(self) -> None:
+        """Lend none of the free workers whose death is not reported yet."""
+        for worker in tuple(self._idle):
+            if not worker.is_alive:
+                self.kill(worker)
 
     def _is_spent(self, worker: Worker) -> bool:
         size = self.size

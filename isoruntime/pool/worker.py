@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import os
+import select
 import signal
 from fcntl import ioctl
 from functools import partial
@@ -263,7 +264,7 @@ class Worker:
     def _judge_silence(self) -> None:
         # Not dead, and with no way left to answer: waiting for the deadline would
         # serve nobody.
-        if self.state is WorkerState.DEAD or not self._fds:
+        if self.state is WorkerState.DEAD or not self._fds or not self.is_alive:
             return
         violation = ProtocolViolation("its reply pipe is closed")
         if self.holder is not None:
@@ -327,6 +328,17 @@ class Worker:
     def _on_pidfd(self, events: int) -> None:
         self._loop.unwatch(self._fds["pidfd"])
         self._keeper.worker_vanished(self)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs, as far as the kernel tells without its parent."""
+        fd = self._fds.get("pidfd")
+        if fd is None:
+            return True
+        # select() would do for small numbers only.
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return not poll.poll(0)
 
     def ask_for_stack(self) -> bool:
         """Have the worker write its stack to its trace; return whether it was asked."""

@@ -130,6 +130,7 @@ class Zygote:
     def kill(self) -> None:
         """End it at once; its workers die with it."""
         if not self._is_closed:
+            # Safe because it is not reaped: the pid is its own, if only as a zombie.
             os.kill(self.pid, signal.SIGKILL)
 
     def _send(self, message: bytes) -> None:
@@ -223,9 +224,10 @@ class Zygote:
             # The socket closes a moment before the process can be waited for.
             self._loop.call_later(_REAP_RETRY_S, lambda: self._on_end(0))
             return
+        # Set first: its last reports are read next, and their end leads here again.
+        self._is_closed = True
         if self._control.fileno() >= 0:
             self._on_control(0)
-        self._is_closed = True
         self._close_control()
         if self._pidfd is not None:
             self._loop.unwatch(self._pidfd)

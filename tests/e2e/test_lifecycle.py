@@ -169,6 +169,13 @@ def test_the_platform_s_port_is_listened_on() -> None:
         started.wait()
 
 
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _cannot_be_pid_1() -> str:
     if shutil.which("unshare") is None:
         return "there is no unshare"
@@ -192,7 +199,9 @@ def test_as_pid_1_it_serves_reaps_and_stops(serve: Serve) -> None:
     assert server.invoke("fine").body == b"in time"
     assert server.invoke("leave a child").status == 200
     # Orphaned by the zygote's death, its workers come to PID 1.
+    dying = [server.zygote, *server.zygote.children()]
     server.zygote.kill()
+    wait_until(lambda: not any(map(_runs, dying)), 5, "the end of the zygote's workers")
     assert server.invoke("fine").body == b"in time"
     wait_until(lambda: not _zombies(server.front_end), 5, "an end of zombies")
     assert server.stop(within=10) == 0
