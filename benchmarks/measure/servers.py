@@ -101,7 +101,6 @@ class Server:
             "LANG": "C.UTF-8",
             "TMPDIR": str(self.temp_dir),
             "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
             MARK: self.mark,
             **(env or {}),
         }
