@@ -906,7 +906,8 @@ def test_a_fast_reader_of_a_large_answer_gets_a_share_of_a_turn(site: Site) -> N
             in_turns.append(sum(sent))
     finally:
         wasyncore.dispatcher.send = original
-    assert max(in_turns) < 4 * MB
+    # The last piece may be as large as a socket's buffer, some 4 MB.
+    assert max(in_turns) < 8 * MB
     assert sum(in_turns) >= 16 * MB
 
 

@@ -7,6 +7,7 @@ every step the books must balance; at the end everybody has been answered, once.
 from __future__ import annotations
 
 import contextlib
+import os
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from isoruntime.wire.frames import WORN_OUT, Kind
 from tests.support.bench import EVERYTHING, INVOKES, Bench, Caller, PlayedWorker
 
 MAX_WORKERS = 3
+EXPLORES = "HYPOTHESIS_EXPLORE" in os.environ
 which = st.integers(0, 7)
 
 
@@ -203,6 +205,8 @@ class FrontEnd(RuleBasedStateMachine):
         """Let everything take its course: all are answered, the books are empty."""
         if not self.is_draining:
             self.drain()
+        bench.boots = True
+        self.get_ready()
         for _ in range(4):
             bench.advance(120)
             bench.let_the_killed_die()
@@ -217,9 +221,12 @@ class FrontEnd(RuleBasedStateMachine):
 
 
 FrontEnd.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=3000 if EXPLORES else 100,
     stateful_step_count=30,
     deadline=None,
+    # The same cases in every run, so that no change is blamed for another one's bug;
+    # HYPOTHESIS_EXPLORE=1 looks at new ones, and at many more.
+    derandomize=not EXPLORES,
     suppress_health_check=[HealthCheck.too_slow],
 )
 
