@@ -24,7 +24,11 @@ from isoruntime.worker import main as worker_main
 from isoruntime.worker.pipes import Pipes
 from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.folders import remove, worker_folder
+from isoruntime.zygote.groups import Groups
 from isoruntime.zygote.watchdog import Excess, Watchdog
+
+#: The kernel says that it will kill, and does so a little later: how long to look.
+_LOOK_AGAIN_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 
 #: A body that would not fit into one message says so instead.
 _MAX_FAULT_BODY = 64 * 1024
@@ -91,6 +95,10 @@ class ZygoteServer:
         self._handlers: worker_main.Handlers | None = None
         self._folders: dict[int, str] = {}  # pid -> temporary folder
         self._watchdog = Watchdog(order.memory_limit_mb, order.max_processes)
+        self._groups = Groups(front_end, order.memory_limit_mb, order.max_processes)
+        # When to look again who was killed, the next one last.
+        self._looks: list[float] = []
+        self._pid = os.getpid()
         self._is_watching = False
         self._next_sample_at = 0.0
         self._excesses: dict[int, Excess] = {}  # pid -> why the watchdog killed it
@@ -135,9 +143,13 @@ class ZygoteServer:
 
     def serve(self) -> NoReturn:
         """Take orders and reap, until the front end is gone."""
+        # Not earlier: the front end has been told, and goes on meanwhile.
+        self._groups.open()
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
+        if self._groups.alarm >= 0:
+            poll.register(self._groups.alarm, select.POLLIN)
         # A worker may have been reaped before the first poll could know of it.
         self._reap()
         while True:
@@ -145,15 +157,32 @@ class ZygoteServer:
                 if fd == self._wake_r:
                     self._drain_wakeups()
                     self._reap()
+                elif fd == self._groups.alarm:
+                    self._groups.silence()
+                    now = time.monotonic()
+                    self._looks = [now + wait for wait in reversed(_LOOK_AGAIN_S)]
+                    self._look_for_victims()
                 else:
                     self._take_order()
+            if self._looks and time.monotonic() >= self._looks[-1]:
+                self._looks.pop()
+                self._look_for_victims()
             if self._is_watching and time.monotonic() >= self._next_sample_at:
                 self._sample()
 
     def _wait_ms(self) -> float | None:
-        if not self._is_watching or not self._pids:
-            return None
-        return max(0.0, self._next_sample_at - time.monotonic()) * 1000
+        due = self._looks[-1:]
+        if self._is_watching and self._pids:
+            due.append(self._next_sample_at)
+        return max(0.0, min(due) - time.monotonic()) * 1000 if due else None
+
+    def _look_for_victims(self) -> None:
+        """Kill with its whole tree every worker the kernel killed a process of."""
+        for slot, pid in self._slots.items():
+            used_kb = 0 if pid in self._excesses else self._groups.memory_taken_kb(slot)
+            if used_kb:
+                self._excesses[pid] = Excess(pid, "memory", used_kb)
+                tree.kill_tree(pid)
 
     def _sample(self) -> None:
         for excess in self._watchdog.sample(self._pids):
@@ -188,17 +217,19 @@ class ZygoteServer:
         order = self._order
         pipes = Pipes.open(split_output=order.split_output)
         folder = worker_folder(order.temp_base, slot) if order.temp_base else None
+        self._groups.take(slot)
         try:
             # Safe because there is one thread, so nothing is locked by another.
             pid = os.fork()
         except OSError as error:
             pipes.close()
+            self._groups.give_back(slot, was_killed=False)
             if folder is not None:
                 remove(folder)
             self.say("unforked", slot=slot, reason=str(error))
             return
         if pid == 0:
-            self._become_worker(pipes, folder)
+            self._become_worker(slot, pipes, folder)
         self._slots[slot], self._pids[pid] = pid, slot
         if folder is not None:
             self._folders[pid] = folder
@@ -219,7 +250,7 @@ class ZygoteServer:
             if "pidfd" in names:
                 os.close(fds[-1])
 
-    def _become_worker(self, pipes: Pipes, folder: str | None) -> NoReturn:
+    def _become_worker(self, slot: int, pipes: Pipes, folder: str | None) -> NoReturn:
         # Safe because this is the only thread; and whatever happens here, control
         # never returns into the zygote's own loop.
         try:
@@ -229,6 +260,11 @@ class ZygoteServer:
             os.close(self._wake_r)
             os.close(self._wake_w)
             pipes.close_front_end_side()
+            # Entering the group takes so long that the zygote may die meanwhile.
+            if _libc.die_with_parent(self._pid):
+                self._groups.enter(slot)
+            if os.getppid() != self._pid:
+                os._exit(0)
             worker_main.run(self._order, self._handlers, pipes, folder)
         finally:
             # EX_SOFTWARE; nobody reads a meaning into it.
@@ -256,10 +292,18 @@ class ZygoteServer:
             del self._slots[slot]
             self._report_exit(slot, pid, status, usage.ru_maxrss)
         self._kill_orphans()
+        self._groups.tidy()
 
     def _report_exit(self, slot: int, pid: int, status: int, max_rss_kb: int) -> None:
         excess = self._excesses.pop(pid, None)
-        peaks_kb = (max_rss_kb, self._peaks_kb.pop(slot, 0), self._watchdog.forget(pid))
+        was_killed = status == signal.SIGKILL
+        was_ordered = slot in self._peaks_kb
+        if excess is None and was_killed and not was_ordered:
+            used_kb = self._groups.memory_taken_kb(slot)
+            excess = Excess(pid, "memory", used_kb) if used_kb else None
+        peaks_kb = [max_rss_kb, self._peaks_kb.pop(slot, 0), self._watchdog.forget(pid)]
+        if excess is not None and excess.of == "memory":
+            peaks_kb.append(excess.used)
         self.say(
             "exited",
             slot=slot,
@@ -268,6 +312,7 @@ class ZygoteServer:
             excess="" if excess is None else excess.of,
             used=0 if excess is None else excess.used,
         )
+        self._groups.give_back(slot, was_killed=was_killed)
         folder = self._folders.pop(pid, None)
         if folder is not None:
             remove(folder)
@@ -292,6 +337,7 @@ class ZygoteServer:
                     os.waitpid(pid, 0)
                 except ChildProcessError:
                     continue
+        self._groups.close()
         if self._order.temp_base and os.getppid() != self._front_end:
             # Nobody else is left who could.
             remove(self._order.temp_base)
