@@ -50,11 +50,11 @@ class Invocation:
         "done",
         "event",
         "is_retry",
-        "is_started",
         "phase",
         "platform_timeout_s",
         "queued_at",
         "request_id",
+        "started",
     )
 
     def __init__(
@@ -76,7 +76,8 @@ class Invocation:
         self.queued_at = arrived_at
         self.platform_timeout_s = platform_timeout_s
         self.is_retry = False
-        self.is_started = False
+        #: what of it has its Start line in the log
+        self.started: Phase | None = None
 
     def __repr__(self) -> str:
         return f"<Invocation {self.phase.value} {self.request_id}>"

@@ -117,9 +117,10 @@ class Lease:
         dispatcher.watch_deadline(self.deadline)
         self._nonce = nonce = dispatcher.next_nonce()
         phase = self._phase
-        if phase is not invocation.phase or not invocation.is_started:
+        if invocation.started is not phase:
+            # Once, also when a second worker has to take over before the first began.
             dispatcher.journal.start(phase.value, invocation.request_id)
-            invocation.is_started = phase is invocation.phase
+            invocation.started = phase
         left_ms = max(0, int((self.deadline - now) * 1000))
         meta = b"%b\n%d\n%b" % (
             invocation.request_id.encode(),
@@ -217,6 +218,7 @@ class Lease:
             # It died before it took the request, so nothing has happened yet and
             # nobody needs to know.
             self.state = LeaseState.DONE
+            self._close_output()
             self._dispatcher.try_again(self)
             return
         status = report.status

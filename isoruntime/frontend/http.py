@@ -332,8 +332,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def send(self, data: bytes | memoryview, do_close: bool = True) -> int:
         """Send as much as a connection may in one turn."""
-        if self._sent >= _SEND_BYTES:
+        room = _SEND_BYTES - self._sent
+        if room <= 0:
             return 0
+        if len(data) > room:
+            data = data[:room]
         sent: int = super().send(data, do_close=do_close)
         self._sent += sent
         return sent

@@ -43,6 +43,9 @@ _SHRINK_EVERY_S = 10.0
 _GOODBYE_S = 1.0
 #: The zygote's report follows a death at once; if it does not come, we go on.
 _REPORT_S = 2.0
+#: What a worker may take to be ready that has nothing to import: milliseconds, unless
+#: a hook of the handler's at its fork hangs.
+_BOOT_S = 10.0
 #: A worker that ends unused at this age was ended by its own code.
 _YOUNG_S = 1.0
 _MAX_YOUNG_DEATHS = 3
@@ -309,14 +312,14 @@ class WorkerPool:
         self.workers[slot] = worker
         self.booting += 1
         zygote.fork(slot)
-        limit_s = self.supervisor.init_timeout_s
+        supervisor = self.supervisor
+        limit_s = supervisor.init_timeout_s if supervisor.imports_in_worker else _BOOT_S
 
         def give_up() -> None:
             if worker.state is WorkerState.BOOTING:
-                self._boot_too_slow(worker)
+                self._boot_too_slow(worker, limit_s)
 
-        if self.supervisor.imports_in_worker:
-            self._loop.call_later(limit_s, give_up)
+        self._loop.call_later(limit_s, give_up)
 
     def _shrink(self) -> None:
         self._shrink_timer = None
@@ -454,6 +457,10 @@ class WorkerPool:
             self._blame_the_handler(worker, report)
         if self._when_empty is not None and not self.workers:
             self._dismiss()
+        error = self.load_error
+        if error is not None and self.demand is not None:
+            # The last one that could have served those who wait.
+            self.demand.handler_unavailable(error)
         self.balance()
 
     def zygote_gone(self, zygote: Zygote) -> None:
@@ -550,8 +557,7 @@ class WorkerPool:
         )
         self.supervisor.worker_failed_to_load(WorkerDied(verdict))
 
-    def _boot_too_slow(self, worker: Worker) -> None:
+    def _boot_too_slow(self, worker: Worker, limit_s: float) -> None:
         self.kill(worker)
-        limit_s = self.supervisor.init_timeout_s
         verdict = Verdict("timeout", duration_ms=int(limit_s * 1000), timeout_s=limit_s)
         self.supervisor.worker_failed_to_load(DeadlineExceeded(verdict))

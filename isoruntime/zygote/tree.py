@@ -4,13 +4,20 @@ A worker may have forked, double-forked, called `setsid`, ignored signals, or be
 forking at this very moment. Killing a group or a session misses some of these.
 What cannot be escaped is descent: worker and zygote are child subreapers, so an
 orphan never leaves the tree. First everything found is stopped, until nothing new
-is found (a stopped process cannot fork), then everything is killed.
+is found (a stopped process cannot fork), then everything is killed. A signal is
+not its effect: a fork that was under way still succeeds, so the search goes on only
+when all that was signalled stands still.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
+from typing import Final
+
+_STILL_WITHIN_S: Final = 0.05
+_STILL_STEP_S: Final = 0.0002
 
 
 def children_of(pid: int) -> list[int]:
@@ -75,6 +82,38 @@ def stop_descendants(pid: int) -> list[int]:
         for child in fresh:
             send(child, signal.SIGSTOP)
             stopped[child] = None
+        wait_still(fresh)
+
+
+def wait_still(pids: list[int]) -> None:
+    """Wait until every thread of these processes has stopped or ended."""
+    deadline = time.monotonic() + _STILL_WITHIN_S
+    for pid in pids:
+        # One that waits for a disk stops late; the time limit is for that one.
+        while not _is_still(pid) and time.monotonic() < deadline:
+            time.sleep(_STILL_STEP_S)
+
+
+def _is_still(pid: int) -> bool:
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - pathlib is slow
+    except OSError:
+        return True
+    return all(_state_of(pid, task) in b"TtZXx" for task in tasks)
+
+
+def _state_of(pid: int, task: str) -> bytes:
+    try:
+        fd = os.open(f"/proc/{pid}/task/{task}/stat", os.O_RDONLY)
+    except OSError:
+        return b"X"
+    try:
+        # The name in parentheses may itself hold any character.
+        return os.read(fd, 512).rpartition(b")")[2][1:2]
+    except OSError:
+        return b"X"
+    finally:
+        os.close(fd)
 
 
 def kill_tree(pid: int) -> int:
@@ -84,6 +123,7 @@ def kill_tree(pid: int) -> int:
     own and can be found.
     """
     send(pid, signal.SIGSTOP)
+    wait_still([pid])
     descendants = stop_descendants(pid)
     for child in reversed(descendants):
         send(child, signal.SIGKILL)

@@ -288,6 +288,32 @@ def test_workers_that_are_there_serve_on_though_the_handler_no_longer_loads(
     assert waiting.outcome == b"two"
 
 
+def test_when_the_last_worker_is_gone_those_who_wait_are_told_why_too(
+    single: Bench,
+) -> None:
+    single.submit()
+    waiting = single.submit()
+    error = HandlerNotLoaded("ImportModuleError", b"{}")
+    fail_to_load(single, error)
+    single.take().die()
+    single.settle()
+    assert waiting.outcome is error
+
+
+def test_a_worker_that_never_gets_ready_does_not_keep_its_caller_for_ever(
+    single: Bench,
+) -> None:
+    # It hangs in a hook of `os.register_at_fork`, say; nothing else is there.
+    single.boots = False
+    (worker,) = single.workers.values()
+    worker.die()
+    caller = single.submit()
+    for _ in range(10):
+        single.advance(60.0)
+        single.let_the_killed_die()
+    assert caller.is_answered
+
+
 # Hooks.
 
 

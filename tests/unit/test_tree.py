@@ -183,6 +183,51 @@ def is_stopped(pid: int) -> bool:
     return is_alive(pid) and psutil.Process(pid).status() == psutil.STATUS_STOPPED
 
 
+#: Bounded by a count that all share: never more than 20 processes, each of which
+#: starts the next and ends, so that there is always one that is being forked.
+RELAY = """
+def run(left):
+    if left:
+        here()
+        child(lambda: run(left - 1))
+        os._exit(0)
+    stay()
+for _ in range(2):
+    child(lambda: run(400))
+stay()
+"""
+BOMB = """
+def burst(depth):
+    if depth:
+        child(lambda: burst(depth - 1))
+        child(lambda: burst(depth - 1))
+    stay()
+burst(3)
+"""
+
+
+@pytest.mark.parametrize("tree_of", [BOMB], indirect=True, ids=["15 at most"])
+@pytest.mark.parametrize("when", [1, 2, 5, 9, 15])
+def test_a_tree_that_is_still_growing_ends_whole(tree_of: Tree, when: int) -> None:
+    tree_of.wait_for(when)
+    tree.kill_tree(tree_of.root)
+    tree_of._process.wait(5)
+    tree_of.read_the_rest()
+    wait_until(lambda: not any(map(is_alive, tree_of.pids)), 5, "the end of all")
+
+
+@pytest.mark.parametrize("tree_of", [RELAY], indirect=True, ids=["2 at a time"])
+def test_a_relay_of_short_lives_is_caught(tree_of: Tree) -> None:
+    # The second half of every pair is born while its parent ends, so a look at the
+    # tree always sees it half moved.
+    tree_of.wait_for(30)
+    tree.kill_tree(tree_of.root)
+    tree_of._process.wait(5)
+    tree_of.read_the_rest()
+    wait_until(lambda: not any(map(is_alive, tree_of.pids)), 5, "the end of all")
+    assert tree_of.said.count(b"\n") < 2 * 400, "it ended by itself"
+
+
 def test_a_tree_that_is_gone_is_no_error() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
