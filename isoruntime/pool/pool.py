@@ -169,10 +169,14 @@ class WorkerPool:
         Where workers import for themselves, those that did serve on, whatever has
         become of the code since.
         """
-        has_workers = self.busy > 0 or bool(self._idle)
-        if self.supervisor.state is LoadState.FAILED and not has_workers:
+        if self.supervisor.state is LoadState.FAILED and not self.has_workers:
             return self.supervisor.error
         return None
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether anybody can be served, now or when he who is served is done."""
+        return self.busy > 0 or bool(self._idle)
 
     @property
     def is_warming(self) -> bool:
@@ -271,9 +275,15 @@ class WorkerPool:
         if worker.state is WorkerState.IDLE:
             self._idle.remove(worker)
         elif worker.state is WorkerState.BOOTING:
-            self.booting -= 1
+            self._count_boot_out(worker)
         elif worker.state in (WorkerState.BUSY, WorkerState.RETIRING):
             self.busy -= 1
+
+    def _count_boot_out(self, worker: Worker) -> None:
+        self.booting -= 1
+        if worker.boot_timer is not None:
+            worker.boot_timer.cancel()
+            worker.boot_timer = None
 
     def _send_off(self, worker: Worker) -> None:
         worker.say_goodbye()
@@ -319,7 +329,7 @@ class WorkerPool:
             if worker.state is WorkerState.BOOTING:
                 self._boot_too_slow(worker, limit_s)
 
-        self._loop.call_later(limit_s, give_up)
+        worker.boot_timer = self._loop.call_later(limit_s, give_up)
 
     def _shrink(self) -> None:
         self._shrink_timer = None
@@ -496,7 +506,7 @@ class WorkerPool:
     def frame_without_lease(self, worker: Worker, frame: Frame) -> None:
         """Take READY or FAILED; anything else is out of turn."""
         if worker.state is WorkerState.BOOTING and frame.kind == Kind.READY:
-            self.booting -= 1
+            self._count_boot_out(worker)
             worker.on(WorkerEvent.READY)
             worker.idle_since = self._loop.now()
             # Below the others: those that have worked already have their memory in

@@ -57,6 +57,10 @@ class Preload(enum.Enum):
 class WorkerKeeper(WorkerListener, Protocol):
     """What the supervisor tells the pool."""
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether anybody can be served, now or when he who is served is done."""
+
     def load_state_changed(self) -> None:
         """Learn that the handler was loaded, or could not be, or is about to be."""
 
@@ -236,13 +240,17 @@ class Supervisor:
         self._pool.load_state_changed()
 
     def _restart(self) -> None:
-        # A zygote that does not import is as good as new: only its workers failed.
-        if self.zygote is not None and not self._order.preload:
+        # A zygote that does not import is as good as new: only its workers failed. One
+        # that does import is replaced, unless workers of it are of use.
+        if self.zygote is not None and (
+            not self._order.preload or self._pool.has_workers
+        ):
             self._disarm()
             self.state = LoadState.READY
-            self._pool.load_state_changed()
-            return
-        self.start()
+        else:
+            if self.zygote is not None:
+                self.zygote.dismiss()
+            self.start()
         self._pool.load_state_changed()
 
     def _too_slow(self) -> None:

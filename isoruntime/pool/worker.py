@@ -12,7 +12,7 @@ from termios import FIONREAD
 from typing import Final, NamedTuple, Protocol
 
 from isoruntime.errors import ExitStatus, ProtocolViolation
-from isoruntime.loop import READ, Loop
+from isoruntime.loop import READ, Loop, Timer
 from isoruntime.pool.states import WorkerEvent, WorkerState, next_state
 from isoruntime.wire.frames import Frame, FrameDecoder
 from isoruntime.wire.pipes import (
@@ -90,6 +90,7 @@ class Worker:
         "_keeper",
         "_loop",
         "_sender",
+        "boot_timer",
         "born_at",
         "holder",
         "idle_since",
@@ -113,6 +114,8 @@ class Worker:
         self.idle_since = self.born_at
         self.is_initialized = False
         self.holder: Holder | None = None
+        #: ends it if it is not ready in time
+        self.boot_timer: Timer | None = None
         self._loop = loop
         self._keeper = keeper
         self._fds: dict[str, int] = {}
