@@ -1,8 +1,9 @@
 """Putting the parts together; signals, drain, and the way out.
 
-The order of the start is the order of the waiting: the socket listens first, so
-that the platform sees a server at once; the zygote is started next, and imports the
-handler on another core while this process imports waitress.
+The order of the start is the order of the waiting: the socket listens already when
+this module is imported, so that the platform sees a server at once; the zygote is
+started next, and imports the handler on another core while this process imports
+waitress.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from isoruntime import __version__
 from isoruntime.dispatch.dispatcher import Dispatcher, Limits
 from isoruntime.dispatch.invocation import Phase
 from isoruntime.environment import environment_for_workers
-from isoruntime.errors import CannotListen, SandboxUnavailable
+from isoruntime.errors import SandboxUnavailable
 from isoruntime.loop import Loop
 from isoruntime.observe.formats import FcFormat, JsonFormat
 from isoruntime.observe.journal import Journal
@@ -49,15 +50,15 @@ _CREDENTIALS: Final = "ALIBABA_CLOUD_CREDENTIALS"
 _log = logging.getLogger("isoruntime")
 
 
-def serve(settings: Settings, environ: Mapping[str, str]) -> int:
-    """Serve until told to stop; return the exit code of the process.
+def serve(
+    settings: Settings, environ: Mapping[str, str], sockets: list[socket.socket]
+) -> int:
+    """Serve on these listening sockets until told to stop; return the exit code.
 
     Raises:
         SandboxUnavailable: more isolation is asked for than there is.
-        CannotListen: the address is in use, not ours, or has no such name.
     """
     _demand_isolation(settings)
-    sockets = _listen(settings.host, settings.port)
     runtime = Runtime(settings, environ)
     try:
         runtime.start(sockets)
@@ -85,17 +86,6 @@ def _demand_isolation(settings: Settings) -> None:
         )
     if problems:
         raise SandboxUnavailable(problems)
-
-
-def _listen(host: str, port: int) -> list[socket.socket]:
-    from isoruntime.frontend.sockets import listen
-
-    try:
-        return listen(host, port)
-    except OSError as error:
-        raise CannotListen(
-            f"cannot listen on {host}:{port}: {error.strerror}"
-        ) from None
 
 
 class Runtime:

@@ -39,11 +39,16 @@ def main(argv: Sequence[str]) -> int:
 
 def run(settings: Settings, environ: Mapping[str, str]) -> int:
     """Return 0 after a drain, 1 if the runtime could not go on, 2 if not started."""
-    # Only here: bad settings and --help should not wait for waitress and psutil.
-    from isoruntime.runtime import serve
+    # Only here: bad settings and --help should not wait for these. And the socket before
+    # the rest, which takes three times as long: the platform waits for a listener.
+    from isoruntime.frontend.sockets import listen
 
     try:
-        return serve(settings, environ)
+        sockets = listen(settings.host, settings.port)
+
+        from isoruntime.runtime import serve
+
+        return serve(settings, environ, sockets)
     except ConfigurationError as error:
         complain(str(error).splitlines())
         return BAD_USAGE

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import socket
 
+from isoruntime.errors import CannotListen
+
 
 def listen(host: str, port: int, backlog: int = 1024) -> list[socket.socket]:
     """Return listening sockets for every address that `host` stands for.
 
     Raises:
-        OSError: an address cannot be had.
+        CannotListen: the address is in use, not ours, or there is no such name.
     """
     sockets: list[socket.socket] = []
-    infos = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
     try:
+        infos = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         for family, kind, proto, _, wanted in dict.fromkeys(infos):
             address = wanted
             sock = socket.socket(family, kind, proto)
@@ -29,8 +31,9 @@ def listen(host: str, port: int, backlog: int = 1024) -> list[socket.socket]:
             sock.bind(address)
             sock.listen(backlog)
             sock.setblocking(False)
-    except OSError:
+    except OSError as error:
         for sock in sockets:
             sock.close()
-        raise
+        text = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise CannotListen(text) from None
     return sockets
