@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -120,8 +121,11 @@ def send_signal(detail: str) -> None:
 
 
 def overflow(detail: str) -> None:
-    """Call without end through C code that counts nothing, until the stack is full."""
+    """Call without end through C code, until the stack is full."""
     sys.setrecursionlimit(1 << 30)
+    # From 3.12 on C calls have a limit of their own, which comes before eight MB end.
+    _, most = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (512 * 1024, most))
     prototype = ctypes.PYFUNCTYPE(ctypes.c_int)
 
     @prototype
