@@ -11,8 +11,9 @@ the turn's end (output is flushed, touched connections are looked at again).
 Time (`now()`) is monotonic and leaves out the time the whole process tree was
 frozen: the platform stops an instance between invocations, and a laptop sleeps.
 Such a gap shows as a wait that took far longer than it was allowed to; no deadline
-and no idle timer may count it. While `is_ticking` (somebody has a deadline to lose) a
-wait never lasts longer than `_TICK_S`, so that a freeze in mid-wait is noticed too.
+and no idle timer may count it. While there are `tickers` (somebody has a deadline to
+lose) a wait never lasts longer than `_TICK_S`, so that a freeze in mid-wait is noticed
+too.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
 
 _TICK_S: Final = 1.0
-#: A wait that overran by more than this was a freeze, not a busy machine.
-_FREEZE_S: Final = 2.0
+#: A wait that overran by more than this, or a turn that took as long, was a freeze; or
+#: a machine so busy that nobody's time should count either.
+_FREEZE_S: Final = 0.25
 #: A turn longer than this held up everybody else and is worth a line in the log.
 SLOW_TURN_S: Final = 0.010
 
@@ -113,7 +115,8 @@ class Loop:
         self._order = count()
         self._stopped = False
         self._frozen_s = 0.0
-        self.is_ticking = False
+        #: who has deadlines that a freeze must not count against
+        self.tickers: set[object] = set()
         self._bugs_in_a_row = 0
         self.at_turn_end: list[Callable[[], object]] = []
         self.slow_turns = 0
@@ -210,7 +213,8 @@ class Loop:
         started = time.monotonic()
         self.turns += 1
         if wait_s is not None and started - before - wait_s > _FREEZE_S:
-            self._note_freeze(started - before - wait_s)
+            # All of it: what part of the wait was the frozen one cannot be told.
+            self._note_freeze(started - before)
         try:
             self._serve(events)
             self._bugs_in_a_row = 0
@@ -219,6 +223,8 @@ class Loop:
             if self._bugs_in_a_row >= _MAX_BUGS_IN_A_ROW:
                 raise
         took = time.monotonic() - started
+        if took > _FREEZE_S:
+            self._note_freeze(took)
         if took > SLOW_TURN_S:
             self._note_slow_turn(took)
 
@@ -261,7 +267,7 @@ class Loop:
         if not self._timers:
             return max_wait_s
         wait_s = max(0.0, self._timers[0][0] - self.now())
-        if self.is_ticking:
+        if self.tickers:
             wait_s = min(wait_s, _TICK_S)
         return wait_s if max_wait_s is None else min(wait_s, max_wait_s)
 

@@ -203,8 +203,9 @@ class Runtime:
 
         if self.dispatcher.is_draining:
             return Health(False, "draining", "The runtime is shutting down")
-        error = self.pool.load_error
-        if error is not None:
+        # Also while it is tried again: it is not well until that has worked.
+        error = self.pool.supervisor.error
+        if error is not None and not self.pool.has_workers:
             return Health(False, "broken", load_failure(error))
         if self.pool.is_warming:
             return Health(True, "starting", "The handler is being imported")

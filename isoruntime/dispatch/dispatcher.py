@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Drawn at once: a system call for every invocation would cost more than the draw.
 _NONCES_PER_DRAW: Final = 256
+#: How often to look whether waiting counts yet, with a queue timeout of next to nothing.
+_WARMING_LOOK_S: Final = 0.05
 
 
 class Limits:
@@ -88,6 +90,7 @@ class Dispatcher:
         self.now = loop.now
         self.call_later = loop.call_later
         self.is_draining = False
+        self._has_given_up = False
         self._is_initialized = False
         self._queue: deque[Invocation] = deque()
         self._in_flight: set[Lease] = set()
@@ -151,7 +154,7 @@ class Dispatcher:
     def _lend(self, invocation: Invocation, worker: Any) -> None:
         lease = Lease(self, invocation, worker)
         self._in_flight.add(lease)
-        self._loop.is_ticking = True
+        self._loop.tickers.add(self)
         lease.begin()
 
     def _enqueue(self, invocation: Invocation) -> None:
@@ -195,6 +198,9 @@ class Dispatcher:
         now, limit_s = self.now(), self._limits.queue_timeout_s
         if self.pool.is_warming:
             self._waits_count_from = now
+            delay_s = max(limit_s, _WARMING_LOOK_S)
+            self._queue_timer = self._loop.call_later(delay_s, self._look_at_queue)
+            return
         while self._queue:
             first = self._queue[0]
             if now - max(first.queued_at, self._waits_count_from) < limit_s:
@@ -274,18 +280,23 @@ class Dispatcher:
             self._is_initialized = True
         self._in_flight.discard(lease)
         if not self._in_flight:
-            self._loop.is_ticking = False
+            self._loop.tickers.discard(self)
             self._check_quiet()
 
     def try_again(self, lease: Lease) -> None:
         """Give an invocation to another worker, once, before all others."""
         invocation = lease.invocation
-        self.lease_ended(lease)
+        if self._has_given_up:
+            self._refuse(invocation, Draining())
+            self.lease_ended(lease)
+            return
         invocation.is_retry = True
         # What ended one worker may have ended others, and there is no third try.
         self.pool.drop_dead()
         invocation.queued_at = self.now()
         self._queue.appendleft(invocation)
+        # Not before it waits again: between the two all would seem to be done.
+        self.lease_ended(lease)
         self._watch_queue()
         self._loop.call_soon(self.workers_available)
 
@@ -340,6 +351,7 @@ class Dispatcher:
 
     def give_up(self) -> None:
         """Refuse what waits and end what runs; the drain took too long."""
+        self._has_given_up = True
         while self._queue:
             self._refuse(self._queue.popleft(), Draining())
         for lease in tuple(self._in_flight):

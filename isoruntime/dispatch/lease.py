@@ -66,6 +66,7 @@ class Lease:
     __slots__ = (
         "_began_at",
         "_dispatcher",
+        "_is_dirty",
         "_limit_s",
         "_nonce",
         "_output",
@@ -87,6 +88,7 @@ class Lease:
         self._limit_s = 0.0
         self._began_at = 0.0
         self._nonce = b""
+        self._is_dirty = False
         self._output: Output | None = None
         self._phase = invocation.phase
         worker.holder = self
@@ -128,7 +130,7 @@ class Lease:
             invocation.context,
         )
         frame_head = frames.head(FRAME_KINDS[phase], nonce, meta, len(event))  # type: ignore[arg-type]
-        self.worker.send(frame_head, event)  # type: ignore[arg-type]
+        self.worker.send(nonce, frame_head, event)  # type: ignore[arg-type]
 
     # What the worker says.
 
@@ -143,6 +145,11 @@ class Lease:
         if self.state is LeaseState.OVERDUE or self.state is LeaseState.DONE:
             return
         if frame.nonce != self._nonce:
+            if frame.nonce == self.worker.last_nonce:
+                # Late words of the invocation before, which this caller is not to
+                # suffer for; his own answer will still have his own nonce.
+                self._is_dirty = True
+                return
             self.worker_broke(ProtocolViolation("a reply to no request"))
             return
         try:
@@ -307,6 +314,8 @@ class Lease:
             journal.end(invocation.phase.value, request_id, failed=failed)
         dispatcher.lease_ended(self)
         worker = self.worker
+        worker.last_nonce = self._nonce
+        spoilt = spoilt or self._is_dirty
         if worker.is_sending:
             # It answered without having taken all of its request, whose other half
             # must not become the beginning of the next one.

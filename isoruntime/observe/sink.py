@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 #: More than this in the queue: stop reading what workers print, for now.
-CONGESTED_BYTES: Final = 8 * 1024 * 1024
+CONGESTED_BYTES: Final = 2 * 1024 * 1024
 #: Less than this again: go on reading.
 RELIEVED_BYTES: Final = CONGESTED_BYTES // 2
 

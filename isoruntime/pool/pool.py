@@ -229,6 +229,7 @@ class WorkerPool:
             return
         worker.served += counts
         self._young_deaths = 0
+        self.supervisor.worker_served()
         self.busy -= 1
         if worn_out or self._is_spent(worker) or self._is_stopping:
             worker.on(WorkerEvent.RETIRE)

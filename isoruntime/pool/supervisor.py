@@ -119,6 +119,7 @@ class Supervisor:
         """Start a zygote and have it load the handler."""
         self._disarm()
         self.state = LoadState.LOADING
+        self._loop.tickers.add(self)
         self._started_at = self._loop.now()
         try:
             self.zygote = Zygote(
@@ -146,8 +147,11 @@ class Supervisor:
         self._disarm()
         self._on_all_gone = on_gone
         for zygote in self._zygotes:
-            zygote.dismiss()
-        # One that is busy importing does not hear of it.
+            if self.state is LoadState.LOADING and zygote is self.zygote:
+                # It is busy importing and would not hear of it.
+                zygote.kill()
+            else:
+                zygote.dismiss()
         self._loop.call_later(_DISMISSAL_S, self.kill)
         self._check_all_gone()
 
@@ -174,7 +178,6 @@ class Supervisor:
             return
         self._disarm()
         if self._order.preload:
-            self._backoff.succeed()
             _log.debug("the handler was imported in %.0f ms", seconds * 1000)
         self.state, self.error = LoadState.READY, None
         self._pool.load_state_changed()
@@ -220,11 +223,15 @@ class Supervisor:
 
     def worker_loaded(self) -> None:
         """Take note that the handler loads in a worker."""
-        self._backoff.succeed()
         if self.state is LoadState.FAILED:
             self._disarm()
             self.state, self.error = LoadState.READY, None
             self._pool.load_state_changed()
+
+    def worker_served(self) -> None:
+        """Take note that the handler works: not just loads, but answers."""
+        if self._backoff.failures:
+            self._backoff.succeed()
 
     def worker_failed_to_load(self, error: InvocationError) -> None:
         """Take note that the handler does not load in a worker."""
@@ -262,6 +269,7 @@ class Supervisor:
         self._fail(DeadlineExceeded(verdict))
 
     def _disarm(self) -> None:
+        self._loop.tickers.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

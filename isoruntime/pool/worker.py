@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import array
 import os
 import select
 import signal
-from fcntl import ioctl
 from functools import partial
-from termios import FIONREAD
 from typing import Final, NamedTuple, Protocol
 
 from isoruntime.errors import ExitStatus, ProtocolViolation
@@ -16,6 +13,7 @@ from isoruntime.loop import READ, Loop, Timer
 from isoruntime.pool.states import WorkerEvent, WorkerState, next_state
 from isoruntime.wire.frames import Frame, FrameDecoder
 from isoruntime.wire.pipes import (
+    ACKNOWLEDGEMENT_AT,
     READ_BYTES,
     STACK_SIGNAL,
     Body,
@@ -85,16 +83,17 @@ class Worker:
     __slots__ = (
         "_decoder",
         "_fds",
-        "_frame_bytes",
         "_is_reply_open",
         "_keeper",
         "_loop",
+        "_nonce",
         "_sender",
         "boot_timer",
         "born_at",
         "holder",
         "idle_since",
         "is_initialized",
+        "last_nonce",
         "pid",
         "served",
         "slot",
@@ -113,6 +112,8 @@ class Worker:
         self.born_at = loop.now()
         self.idle_since = self.born_at
         self.is_initialized = False
+        #: of the lease before; another reply with it is late, not forged
+        self.last_nonce = b""
         self.holder: Holder | None = None
         #: ends it if it is not ready in time
         self.boot_timer: Timer | None = None
@@ -121,7 +122,7 @@ class Worker:
         self._fds: dict[str, int] = {}
         self._sender: FrameSender | None = None
         self._decoder = FrameDecoder(max_body)
-        self._frame_bytes = 0
+        self._nonce = b""
         self._is_reply_open = True
 
     def __repr__(self) -> str:
@@ -155,11 +156,11 @@ class Worker:
 
     # Requests.
 
-    def send(self, frame_head: bytes, body: Body) -> None:
+    def send(self, nonce: bytes, frame_head: bytes, body: Body) -> None:
         """Begin a request; the loop carries on with what the pipe did not take."""
         sender = self._sender
         assert sender is not None
-        self._frame_bytes = len(frame_head) + len(body)
+        self._nonce = nonce
         try:
             if not sender.send(frame_head, body):
                 self._loop.watch(
@@ -168,7 +169,7 @@ class Worker:
         except PeerClosed:
             # It closed its pipe or died. A death is reported by its parent; a
             # living worker that does not listen has a deadline.
-            self._frame_bytes = 0
+            return
 
     def _on_writable(self, events: int) -> None:
         assert self._sender is not None
@@ -193,20 +194,16 @@ class Worker:
 
     @property
     def took_request(self) -> bool:
-        """Whether the worker has taken (any of) the last request from its pipe.
+        """Whether the worker had all of the last request, and may have begun.
 
-        This is the acknowledgement: the kernel knows how much is still in the pipe,
-        so no frame and no system call of the worker's is spent on it. A request that
-        was not written to the end cannot have been begun either.
+        It leaves the nonce in its trace before it does. An empty pipe would say less:
+        a process killed in its sleep empties it on the way out.
         """
-        if self._sender is None or self._sender.is_busy:
-            return False
-        count = array.array("i", [0])
-        try:
-            ioctl(self._fds["request"], FIONREAD, count)
-        except (OSError, KeyError):
+        fd = self._fds.get("trace")
+        if fd is None:
             return True
-        return count[0] < self._frame_bytes
+        said = os.pread(fd, len(self._nonce), ACKNOWLEDGEMENT_AT)
+        return bool(self._nonce) and said == self._nonce
 
     def say_goodbye(self) -> None:
         """Close its request pipe, at which an idle worker ends by itself."""
@@ -324,7 +321,9 @@ class Worker:
         fd = self._fds.get("trace")
         if fd is None:
             return ""
-        return os.pread(fd, _MAX_TRACE, 0).decode("utf-8", "replace")
+        # What nobody wrote, up to the acknowledgement, reads as zeros.
+        trace, _, _ = os.pread(fd, _MAX_TRACE, 0).partition(b"\0")
+        return trace.decode("utf-8", "replace")
 
     # Its end.
 

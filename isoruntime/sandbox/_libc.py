@@ -19,18 +19,13 @@ def _prctl(option: int, argument: int) -> None:
         raise OSError(errno, os.strerror(errno))
 
 
-def die_with_parent(parent: int) -> bool:
-    """Have the kernel SIGKILL this process when its parent ends.
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> bool:
+    """Have the kernel send this process a signal when its parent ends.
 
     Return False if `parent` is already gone, which the kernel would not tell.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, number)
     return os.getppid() == parent
-
-
-def outlive_parent() -> None:
-    """Undo `die_with_parent`: this process will notice by itself."""
-    _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def become_subreaper() -> None:

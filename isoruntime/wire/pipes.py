@@ -16,6 +16,11 @@ READ_BYTES: Final = 64 * 1024
 STACK_SIGNAL: Final = signal.SIGRTMAX - 2
 
 
+#: Where in a worker's trace it leaves the nonce of a request, once it has read all of
+#: it and before it begins. Far behind any stack; a memory file has holes.
+ACKNOWLEDGEMENT_AT: Final = 1 << 20
+
+
 class PeerClosed(Exception):
     """The other end of the pipe is closed. Says nothing about its process."""
 

@@ -5,7 +5,7 @@ keeps all others from doing the same. Stages, in the order they are passed:
 
     before-read      ready, nothing read of the request
     mid-read         the head of the request is read, its body is not
-    after-read       the request is taken, the handler not called
+    after-read       the request is taken and acknowledged, the handler not called
     reply@N          N bytes of the reply are written
     after-reply      all of the reply is written
 """
@@ -13,6 +13,7 @@ keeps all others from doing the same. Stages, in the order they are passed:
 from __future__ import annotations
 
 import os
+import select
 import signal
 from typing import IO, Any
 
@@ -28,17 +29,19 @@ class Chaos:
 
     def read_frame(self, stream: IO[bytes]) -> Frame | None:
         """Read a request, or die on the way."""
-        if self._stage in ("before-read", "mid-read"):
-            # Until there is something to read, or being killed would be no use.
-            stream.peek(1)  # type: ignore[attr-defined]
-        if self._stage == "mid-read":
-            stream.read(HEADER.size)
-        if self._stage in ("before-read", "mid-read"):
+        if self._stage in ("before-read", "mid-read") and not self._is_used():
+            # Not before there is something to read, and past the stream's own buffer,
+            # which would take more than it is asked for.
+            select.select([stream], [], [])
+            if self._stage == "mid-read":
+                os.read(stream.fileno(), HEADER.size)
             self._die()
-        frame = pipes.read_frame(stream)
+        return pipes.read_frame(stream)
+
+    def acknowledged(self) -> None:
+        """Die now, if it is to be after the acknowledgement."""
         if self._stage == "after-read":
             self._die()
-        return frame
 
     def write_frame(
         self,

@@ -8,12 +8,15 @@ as nothing was left. The worker is a child subreaper, so that a descendant that 
 from __future__ import annotations
 
 import os
+import time
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import Final
 
 _HIGH_FD: Final = 200
 #: More dead children than this that nobody waited for wear a worker out.
 _MAX_ZOMBIES: Final = 16
+_JOIN_STEP_S: Final = 0.0005
+_JOIN_STEPS: Final = 6
 
 
 class Census:
@@ -29,7 +32,7 @@ class Census:
 
     def look(self) -> tuple[bool, bool]:
         """Return whether processes were left behind, and whether anything was."""
-        has_threads = _count_threads() > self._threads
+        has_threads = self._has_threads()
         children = self._children()
         if not children and not has_threads:
             return False, False
@@ -38,6 +41,16 @@ class Census:
         alive = [pid for pid in children if not _is_zombie(pid)]
         has_zombies = len(children) - len(alive) > _MAX_ZOMBIES
         return bool(alive), bool(alive) or has_threads or has_zombies
+
+    def _has_threads(self) -> bool:
+        if _count_threads() <= self._threads:
+            return False
+        # `join` returns a moment before the kernel lets go of a thread.
+        for _ in range(_JOIN_STEPS):
+            time.sleep(_JOIN_STEP_S)
+            if _count_threads() <= self._threads:
+                return False
+        return True
 
     def _children(self) -> list[bytes]:
         try:

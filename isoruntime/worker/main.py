@@ -26,7 +26,12 @@ from isoruntime.wire.frames import (
     Frame,
     Kind,
 )
-from isoruntime.wire.pipes import STACK_SIGNAL, read_frame, write_frame
+from isoruntime.wire.pipes import (
+    ACKNOWLEDGEMENT_AT,
+    STACK_SIGNAL,
+    read_frame,
+    write_frame,
+)
 from isoruntime.worker import output
 from isoruntime.worker.context import Context
 from isoruntime.worker.coroutines import is_coroutine, wait_for
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from isoruntime.wire.order import LoadOrder
+    from isoruntime.worker.chaos import Chaos
     from isoruntime.worker.pipes import Pipes
 
 #: Enough for the few sets of headers one function ever sees.
@@ -131,13 +137,26 @@ class Worker:
         self._requests = open(pipes.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
         self._pid = os.getpid()
         self._contexts: dict[bytes, dict[str, str]] = {}
+        self._trace_fd = pipes.trace
         self._read_frame, self._write_frame = read_frame, write_frame
+        self._chaos: Chaos | None = None
         if order.chaos:
             # Only here: nothing but our own tests asks for it.
             from isoruntime.worker.chaos import Chaos
 
             chaos = Chaos(order.chaos)
             self._read_frame, self._write_frame = chaos.read_frame, chaos.write_frame
+            self._chaos = chaos
+
+    def _acknowledge(self, nonce: bytes) -> None:
+        """Leave word that this request is being worked on, and must not be repeated.
+
+        If that fails the process ends here, before anything has happened: somebody
+        else gets the request.
+        """
+        os.pwrite(self._trace_fd, nonce, ACKNOWLEDGEMENT_AT)
+        if self._chaos is not None:
+            self._chaos.acknowledged()
 
     def load(self) -> Handlers:
         """Import the user's functions here, since the zygote has not."""
@@ -158,6 +177,7 @@ class Worker:
         census = Census()
         write_frame(self._reply_fd, Kind.READY, NO_NONCE)
         while (request := self._read_frame(self._requests)) is not None:
+            self._acknowledge(request.nonce)
             self._answer(request, handlers, census)
         self._exit(0)
 

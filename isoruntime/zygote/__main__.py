@@ -1,4 +1,4 @@
-"""The zygote's start: `python .../isoruntime/zygote/__main__.py CONTROL_FD`."""
+"""The zygote's start: `python .../isoruntime/zygote/__main__.py FD PARENT`."""
 
 import sys
 
@@ -10,4 +10,4 @@ sys.path[0] = __file__.rpartition("/isoruntime/")[0] or "."
 from isoruntime.zygote.server import main  # noqa: E402 - the path comes first
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

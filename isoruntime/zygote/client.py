@@ -125,6 +125,8 @@ class Zygote:
 
     def dismiss(self) -> None:
         """Have it end by itself, with all its workers; `zygote_died` follows."""
+        # Told, and not just left alone, it knows that the front end goes on.
+        self._send(protocol.encode("end"))
         self._close_control()
 
     def kill(self) -> None:
@@ -262,7 +264,7 @@ def _spawn(control_fd: int, output_fd: int, environment: Mapping[str, str]) -> i
     # share its memory layout. Every descriptor not named here is closed by exec.
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, *warnings, _MAIN, str(_CONTROL_FD)],
+        [sys.executable, *warnings, _MAIN, str(_CONTROL_FD), str(os.getpid())],
         {
             # Two arenas instead of eight per core: threads of a handler would
             # otherwise count against its address space with memory never used.

@@ -15,7 +15,8 @@ _MODE: Final = 0o700
 
 def worker_folder(base: str, slot: int) -> str | None:
     """Make and return the folder of one worker; None if the disk refuses it."""
-    path = f"{base}/{slot}"
+    # The zygote's pid is in the name for whoever has to clean up after its death.
+    path = f"{base}/{os.getpid()}-{slot}"
     try:
         os.mkdir(path, _MODE)  # noqa: PTH102 - pathlib is slow to import
     except FileNotFoundError:
@@ -26,6 +27,18 @@ def worker_folder(base: str, slot: int) -> str | None:
     except OSError:
         return None
     return path
+
+
+def remove_orphaned(base: str) -> None:
+    """Remove the folders of workers whose zygote is gone, and they with it."""
+    try:
+        names = os.listdir(base)  # noqa: PTH208 - pathlib is slow to import
+    except OSError:
+        return
+    for name in names:
+        zygote, _, _ = name.partition("-")
+        if zygote.isdigit() and not os.path.exists(f"/proc/{zygote}"):  # noqa: PTH110
+            remove(f"{base}/{name}")
 
 
 def remove(path: str) -> None:

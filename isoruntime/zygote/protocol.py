@@ -7,6 +7,7 @@ joined. It is a JSON object with the key `is`:
                           fork {slot}         one more worker
                           kill {slot}         the worker and all its descendants
                           watch {on}          sample memory while work is done
+                          end                 with all workers; another one goes on
     zygote -> front end   loaded {threads, seconds}
                           failed {type, body}           the handler does not load
                           forked {slot, pid} + descriptors
@@ -38,6 +39,7 @@ _FIELDS: Final[dict[str, dict[str, type]]] = {
     "fork": {"slot": int},
     "kill": {"slot": int},
     "watch": {"on": bool},
+    "end": {},
     "loaded": {"threads": int, "seconds": float},
     "failed": {"type": str, "body": str},
     "forked": {"slot": int, "pid": int, "has": list},

@@ -23,22 +23,27 @@ from isoruntime.worker import load, output
 from isoruntime.worker import main as worker_main
 from isoruntime.worker.pipes import Pipes
 from isoruntime.zygote import protocol, tree
-from isoruntime.zygote.folders import remove, worker_folder
+from isoruntime.zygote.folders import remove, remove_orphaned, worker_folder
 from isoruntime.zygote.groups import Groups
 from isoruntime.zygote.watchdog import Excess, Watchdog
 
 #: The kernel says that it will kill, and does so a little later: how long to look.
 _LOOK_AGAIN_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 
+#: Sent by the kernel when the front end ends. A real-time signal near the end of the
+#: range, where neither libraries nor users look for one.
+_ORPHANED = signal.SIGRTMAX - 3
 #: A body that would not fit into one message says so instead.
 _MAX_FAULT_BODY = 64 * 1024
 
 
-def main(control_fd: int) -> NoReturn:
-    """Serve the front end at the other end of `control_fd` until it is gone."""
+def main(control_fd: int, front_end: int) -> NoReturn:
+    """Serve the front end at the other end of `control_fd` until it is gone.
+
+    `front_end` is its process; who our parent is says little, once it is dead.
+    """
     # Every exit below is safe, and immediate, because nothing of the user's has run
     # yet, or nobody is left to serve.
-    front_end = os.getppid()
     if not _libc.die_with_parent(front_end):
         os._exit(0)
     # A session of its own: Ctrl-C in the terminal is for the front end, which drains.
@@ -55,16 +60,16 @@ def main(control_fd: int) -> NoReturn:
     order = LoadOrder(**fields)
     prepare(order)
     zygote = ZygoteServer(control, order, front_end)
+    # From here on there is more to do at the front end's end than to die: what user
+    # code has started goes too. While it is imported nobody looks at the control
+    # socket, so the kernel sends a signal; later the socket's end is noticed.
+    signal.signal(_ORPHANED, zygote.end_orphaned)
+    if not _libc.die_with_parent(front_end, _ORPHANED):
+        zygote.end_orphaned()
     if order.preload:
         zygote.preload()
     else:
         zygote.say("loaded", threads=1, seconds=0.0)
-    # From here on the end of the control socket is noticed at once, and there is
-    # more to do then than to die: the workers' descendants go too.
-    _libc.outlive_parent()
-    if os.getppid() != front_end:
-        # It ended in between, and the kernel had no order any more.
-        os._exit(0)
     zygote.serve()
 
 
@@ -86,7 +91,7 @@ class ZygoteServer:
     ) -> None:
         self._control = control
         self._order = order
-        self._front_end = front_end
+        self._is_dismissed = False
         self._slots: dict[int, int] = {}  # slot -> pid
         self._pids: dict[int, int] = {}  # pid -> slot
         # Peaks seen before a kill: `ru_maxrss` misses descendants that are not
@@ -141,15 +146,21 @@ class ZygoteServer:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
 
-    def serve(self) -> NoReturn:
-        """Take orders and reap, until the front end is gone."""
-        # Not earlier: the front end has been told, and goes on meanwhile.
-        self._groups.open()
+    def _make_poll(self) -> select.poll:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
         if self._groups.alarm >= 0:
             poll.register(self._groups.alarm, select.POLLIN)
+        return poll
+
+    def serve(self) -> NoReturn:
+        """Take orders and reap, until the front end is gone."""
+        # Not earlier: the front end has been told, and goes on meanwhile.
+        self._groups.open()
+        if self._order.temp_base:
+            remove_orphaned(self._order.temp_base)
+        poll = self._make_poll()
         # A worker may have been reaped before the first poll could know of it.
         self._reap()
         while True:
@@ -212,6 +223,9 @@ class ZygoteServer:
             self._kill(fields["slot"])
         elif kind == "watch":
             self._is_watching = fields["on"]
+        elif kind == "end":
+            self._is_dismissed = True
+            self._end()
 
     def _fork(self, slot: int) -> None:
         order = self._order
@@ -256,6 +270,7 @@ class ZygoteServer:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(_ORPHANED, signal.SIG_DFL)
             self._control.close()
             os.close(self._wake_r)
             os.close(self._wake_w)
@@ -327,6 +342,10 @@ class ZygoteServer:
                 self._doomed.add(pid)
                 tree.kill_tree(pid)
 
+    def end_orphaned(self, signum: int = 0, frame: object = None) -> NoReturn:
+        """End because the front end has ended."""
+        self._end()
+
     def _end(self) -> NoReturn:
         """Leave nothing behind, and go."""
         while children := tree.children_of(os.getpid()):
@@ -338,7 +357,7 @@ class ZygoteServer:
                 except ChildProcessError:
                     continue
         self._groups.close()
-        if self._order.temp_base and os.getppid() != self._front_end:
+        if self._order.temp_base and not self._is_dismissed:
             # Nobody else is left who could.
             remove(self._order.temp_base)
         sys.stdout.flush()
