@@ -30,10 +30,10 @@ from typing import Any, Final, Protocol
 READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
 
-_TICK_S: Final = 1.0
+_TICK_S: Final = 0.25
 #: A wait that overran by more than this, or a turn that took as long, was a freeze; or
 #: a machine so busy that nobody's time should count either.
-_FREEZE_S: Final = 0.25
+_FREEZE_S: Final = 0.5
 #: A turn longer than this held up everybody else and is worth a line in the log.
 SLOW_TURN_S: Final = 0.010
 

@@ -7,7 +7,7 @@ joined. It is a JSON object with the key `is`:
                           fork {slot}         one more worker
                           kill {slot}         the worker and all its descendants
                           watch {on}          sample memory while work is done
-                          end                 with all workers; another one goes on
+                          end {}              with all workers; the front end goes on
     zygote -> front end   loaded {threads, seconds}
                           failed {type, body}           the handler does not load
                           forked {slot, pid} + descriptors

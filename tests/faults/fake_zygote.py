@@ -15,6 +15,7 @@ from isoruntime.errors import ExitStatus
 from isoruntime.loop import Loop
 from isoruntime.wire.frames import NO_NONCE, Frame, FrameDecoder, Kind, head
 from isoruntime.wire.order import LoadOrder
+from isoruntime.wire.pipes import ACKNOWLEDGEMENT_AT
 from isoruntime.zygote.client import Excess, WorkerListener, ZygoteListener
 
 KILLED = ExitStatus(signal=9)
@@ -33,12 +34,14 @@ class FakeWorker:
         self._request_r, request_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         reply_r, self._reply_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         stdout_r, self._stdout_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        trace = os.memfd_create("trace", os.MFD_CLOEXEC)
+        self._trace = os.dup(trace)
         self._decoder = FrameDecoder(1 << 30)
         #: the front end's ends, which it closes
         self.descriptors = {
             "request": request_w,
             "reply": reply_r,
-            "trace": os.memfd_create("trace", os.MFD_CLOEXEC),
+            "trace": trace,
             "stdout": stdout_r,
         }
         self.is_ready = False
@@ -51,12 +54,18 @@ class FakeWorker:
         self.say(head(Kind.READY, NO_NONCE, b"", 0))
 
     def take(self, most_bytes: int = 1 << 20) -> Frame | None:
-        """Take from the request pipe; return the request once all of it is there."""
+        """Take from the request pipe; return the request once all of it is there.
+
+        It is acknowledged then, as a worker does before it calls the handler.
+        """
         try:
             data = os.read(self._request_r, most_bytes)
         except BlockingIOError:
             return None
-        self.request = self._decoder.feed(data) or self.request
+        request = self._decoder.feed(data)
+        if request is not None:
+            os.pwrite(self._trace, request.nonce, ACKNOWLEDGEMENT_AT)
+            self.request = request
         return self.request
 
     def reply(self, body: bytes, kind: Kind = Kind.RESULT, flags: int = 0) -> None:
@@ -81,7 +90,7 @@ class FakeWorker:
 
     def close(self) -> None:
         """Close its ends, as a death does."""
-        for fd in (self._request_r, self._reply_w, self._stdout_w):
+        for fd in (self._request_r, self._reply_w, self._stdout_w, self._trace):
             os.close(fd)
 
 

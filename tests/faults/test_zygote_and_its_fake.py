@@ -15,6 +15,7 @@ from isoruntime.errors import ExitStatus
 from isoruntime.loop import Loop
 from isoruntime.wire.frames import NO_NONCE, Frame, FrameDecoder, Kind, head
 from isoruntime.wire.order import LoadOrder
+from isoruntime.wire.pipes import ACKNOWLEDGEMENT_AT
 from isoruntime.zygote.client import Zygote
 from tests.faults.fake_zygote import FakeZygote
 
@@ -169,6 +170,16 @@ def test_a_worker_answers_with_the_nonce_of_its_request(hearing: Hearing) -> Non
     assert os.write(descriptors["request"], request) == len(request)
     frame = hearing.frame_from(1)
     assert (frame.kind, frame.nonce, frame.body) == (Kind.RESULT, NONCE, b"event")
+
+
+def test_a_worker_acknowledges_its_request_in_its_trace(hearing: Hearing) -> None:
+    descriptors = hearing.fork(1)
+    hearing.frame_from(1)
+    trace = descriptors["trace"]
+    assert os.pread(trace, len(NONCE), ACKNOWLEDGEMENT_AT) in {b"", bytes(len(NONCE))}
+    os.write(descriptors["request"], head(Kind.INVOKE, NONCE, b"r\n1000\n{}", 0))
+    hearing.frame_from(1)
+    assert os.pread(trace, len(NONCE), ACKNOWLEDGEMENT_AT) == NONCE
 
 
 def test_a_killed_worker_is_reported_as_killed(hearing: Hearing) -> None:

@@ -23,7 +23,7 @@ from isoruntime.pool.pool import PoolSize, WorkerPool
 from isoruntime.pool.supervisor import LoadState
 from isoruntime.wire.frames import NO_NONCE, Frame, FrameDecoder, Kind, head
 from isoruntime.wire.order import LoadOrder
-from isoruntime.wire.pipes import Body
+from isoruntime.wire.pipes import ACKNOWLEDGEMENT_AT, Body
 
 INVOKES = frozenset({Phase.INVOKE})
 INITIALIZES = frozenset({Phase.INVOKE, Phase.INITIALIZE})
@@ -115,6 +115,7 @@ class PlayedWorker:
             frame = self._decoder.feed(self.take_bytes(1 << 16))
             if frame is not None:
                 self.last = frame
+                os.pwrite(self._trace, frame.nonce, ACKNOWLEDGEMENT_AT)
                 return frame
             self._bench.loop.turn(0)
         raise AssertionError(f"worker {self.slot} was sent no whole request")

@@ -216,7 +216,7 @@ class FrontEnd(RuleBasedStateMachine):
         assert unanswered == []
         assert (bench.dispatcher.in_flight, bench.dispatcher.waiting) == (0, 0)
         assert bench.pool.busy == 0
-        assert not bench.loop.is_ticking
+        assert not bench.loop.tickers
         assert self.quiet == ["quiet"]
 
 
