@@ -86,7 +86,7 @@ def test_a_death_with_a_request_read_in_part_is_nobody_s_error(
     serve: Serve, tmp_path: Path, runs: Path, event_bytes: int
 ) -> None:
     # Nothing has begun before all of it was read, and acknowledged.
-    server = start(serve, tmp_path, "mid-read")
+    server = start(serve, tmp_path, "mid-read", "--max-workers", "1")
     reply = run(server, runs, event_bytes)
     check_silently_repeated(server, reply, runs)
     check_next_is_served(server, runs)
