@@ -492,9 +492,9 @@ class PoolMachine(RuleBasedStateMachine):
         for caller in self.callers:
             starts = self.lines.counts["Start", caller.request_id]
             ends = self.lines.counts["End", caller.request_id]
-            assert ends <= starts <= 1
+            assert ends <= starts <= 1, f"{starts} starts and {ends} ends"
             if caller.outcomes:
-                assert starts == ends
+                assert starts == ends, f"answered with {caller.outcomes}"
 
     def teardown(self) -> None:
         """Let all end; whoever came must have been answered, and nothing be left."""
