@@ -142,14 +142,25 @@ class Dispatcher:
         return phase not in self._phases
 
     def _refuse(self, invocation: Invocation, outcome: Outcome) -> None:
+        if invocation.started is not None and isinstance(outcome, InvocationError):
+            # A worker had it and died before taking it: the log waits for the end.
+            self._log_failure(invocation, outcome)
         self._loop.call_soon(lambda: invocation.done(outcome))
 
     def _fail_to_load(self, invocation: Invocation, error: InvocationError) -> None:
-        phase, request_id = invocation.phase.value, invocation.request_id
-        self.journal.start(phase, request_id)
+        self._log_failure(invocation, error)
+        self._loop.call_soon(lambda: invocation.done(error))
+
+    def _log_failure(self, invocation: Invocation, error: InvocationError) -> None:
+        """Write whatever lines an invocation still lacks that no worker will end."""
+        phase, request_id = invocation.phase, invocation.request_id
+        started = invocation.started
+        if started is not phase:
+            if started is not None:
+                self.journal.end(started.value, request_id, failed=True)
+            self.journal.start(phase.value, request_id)
         self.journal.error(request_id, self.error_body(error))
-        self.journal.end(phase, request_id, failed=True)
-        self._refuse(invocation, error)
+        self.journal.end(phase.value, request_id, failed=True)
 
     def _lend(self, invocation: Invocation, worker: Any) -> None:
         lease = Lease(self, invocation, worker)

@@ -315,7 +315,7 @@ class Lease:
         dispatcher.lease_ended(self)
         worker = self.worker
         worker.last_nonce = self._nonce
-        spoilt = spoilt or self._is_dirty
+        spoilt = spoilt or self._is_dirty or not worker.is_quiet
         if worker.is_sending:
             # It answered without having taken all of its request, whose other half
             # must not become the beginning of the next one.

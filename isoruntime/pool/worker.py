@@ -244,14 +244,17 @@ class Worker:
 
     def _take(self, data: bytes) -> None:
         frame = self._decoder.feed(data)
-        if frame is None:
-            return
-        if self._decoder.has_more:
-            raise ProtocolViolation("bytes behind a reply")
-        if self.holder is not None:
-            self.holder.worker_replied(frame)
-        else:
-            self._keeper.frame_without_lease(self, frame)
+        while frame is not None:
+            if self.holder is not None:
+                self.holder.worker_replied(frame)
+            else:
+                self._keeper.frame_without_lease(self, frame)
+            frame = self._decoder.feed(b"")
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it has said nothing but what was delivered; a matter of the pipe."""
+        return not self._decoder.has_more
 
     def _close_reply(self) -> None:
         # End of file is no death notice: the handler may have closed the pipe, and

@@ -211,8 +211,6 @@ def announcing_too_much(bench: Bench, worker: PlayedWorker) -> None:
         pytest.param(
             forged(kind=Kind.TOO_LARGE, meta=b"9" * 5000), id="a size without end"
         ),
-        pytest.param(twice_at_once, id="two replies"),
-        pytest.param(with_a_byte_behind, id="a byte too many"),
         pytest.param(announcing_too_much, id="a terabyte announced"),
     ],
 )
@@ -226,6 +224,28 @@ def test_what_is_out_of_turn_costs_the_worker_its_life_and_this_caller_an_error(
     assert caller.outcome.verdict is not None
     assert caller.outcome.verdict.cause == "protocol"
     assert bench.zygote.killed == [worker.slot]
+    assert not is_in_service(bench, worker)
+    bench.let_the_killed_die()
+    neighbour, other = one_running(bench)
+    bench.answer(other, b"served")
+    assert neighbour.outcome == b"served"
+    assert other is not worker
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        pytest.param(twice_at_once, id="two replies"),
+        pytest.param(with_a_byte_behind, id="a byte too many"),
+    ],
+)
+def test_who_goes_on_speaking_after_his_answer_is_not_lent_again(
+    bench: Bench, speak: Callable[[Bench, PlayedWorker], None]
+) -> None:
+    caller, worker = one_running(bench)
+    speak(bench, worker)
+    bench.settle()
+    assert caller.outcome == b"ok"
     assert not is_in_service(bench, worker)
     bench.let_the_killed_die()
     neighbour, other = one_running(bench)
