@@ -70,6 +70,7 @@ class Lease:
         "_limit_s",
         "_nonce",
         "_output",
+        "_peak_memory_mb",
         "_phase",
         "deadline",
         "invocation",
@@ -89,6 +90,7 @@ class Lease:
         self._began_at = 0.0
         self._nonce = b""
         self._is_dirty = False
+        self._peak_memory_mb = 0.0
         self._output: Output | None = None
         self._phase = invocation.phase
         worker.holder = self
@@ -245,6 +247,8 @@ class Lease:
     def deadline_passed(self) -> None:
         """Ask for the stack, then end the worker with all it started."""
         self.state = LeaseState.OVERDUE
+        # The report of its end may come too late for the answer.
+        self._peak_memory_mb = self.worker.peak_memory_mb()
         asked = self.worker.ask_for_stack()
         self._dispatcher.call_later(_STACK_S if asked else 0.0, self._kill_overdue)
 
@@ -255,7 +259,7 @@ class Lease:
 
     def _answer_overdue(self) -> None:
         if self.state is LeaseState.OVERDUE:
-            self._finish(self._too_late(0.0), is_gone=True)
+            self._finish(self._too_late(self._peak_memory_mb), is_gone=True)
 
     def _too_late(self, peak_memory_mb: float) -> DeadlineExceeded:
         return DeadlineExceeded(self._verdict("timeout", peak_memory_mb=peak_memory_mb))

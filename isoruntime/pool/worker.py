@@ -20,6 +20,7 @@ from isoruntime.wire.pipes import (
     FrameSender,
     PeerClosed,
 )
+from isoruntime.zygote import tree
 from isoruntime.zygote.client import Excess, Zygote
 
 #: A worker that prints without end from a thread must not keep its caller waiting:
@@ -333,6 +334,10 @@ class Worker:
     def _on_pidfd(self, events: int) -> None:
         self._loop.unwatch(self._fds["pidfd"])
         self._keeper.worker_vanished(self)
+
+    def peak_memory_mb(self) -> float:
+        """Return the peak of the process alone, for when no report is to be had."""
+        return tree.peak_memory_kb(self.pid) / 1024
 
     @property
     def is_alive(self) -> bool:

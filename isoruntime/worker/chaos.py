@@ -33,9 +33,10 @@ class Chaos:
             # Not before there is something to read, and past the stream's own buffer,
             # which would take more than it is asked for.
             select.select([stream], [], [])
-            if self._stage == "mid-read":
-                os.read(stream.fileno(), HEADER.size)
-            self._die()
+            if self._claim():
+                if self._stage == "mid-read":
+                    os.read(stream.fileno(), HEADER.size)
+                _end()
         return pipes.read_frame(stream)
 
     def acknowledged(self) -> None:
@@ -67,10 +68,19 @@ class Chaos:
     def _is_used(self) -> bool:
         return os.path.exists(self._marker)  # noqa: PTH110 - for symmetry with open below
 
-    def _die(self) -> None:
+    def _claim(self) -> bool:
+        """Return whether it is this worker that is to die."""
         try:
             fd = os.open(self._marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
-            return
+            return False
         os.close(fd)
-        os.kill(os.getpid(), signal.SIGKILL)
+        return True
+
+    def _die(self) -> None:
+        if self._claim():
+            _end()
+
+
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
