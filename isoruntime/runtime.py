@@ -1,9 +1,9 @@
 """Putting the parts together; signals, drain, and the way out.
 
-The order of the start is the order of the waiting: the socket listens already when
-this module is imported, so that the platform sees a server at once; the zygote is
-started next, and imports the handler on another core while this process imports
-waitress.
+The order of the start is the order of the waiting. When this module is imported the
+socket listens already, so that the platform sees a server at once, and the zygote's
+process is starting on another core. It is told what to load as soon as the loop is
+there; then this process imports waitress.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import resource
 import signal
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from isoruntime import __version__
 from isoruntime.dispatch.dispatcher import Dispatcher, Limits
 from isoruntime.dispatch.invocation import Phase
 from isoruntime.environment import environment_for_workers
-from isoruntime.errors import SandboxUnavailable
 from isoruntime.loop import Loop
 from isoruntime.observe.formats import FcFormat, JsonFormat
 from isoruntime.observe.journal import Journal
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from isoruntime.frontend.http import HttpServer
     from isoruntime.frontend.routes import Health
     from isoruntime.settings import Settings
+    from isoruntime.zygote.spawn import Spawned
 
 #: Descriptors: six a worker, one or two a connection, and some to spare.
 _WANTED_FILES: Final = 65536
@@ -50,18 +50,18 @@ _CREDENTIALS: Final = "ALIBABA_CLOUD_CREDENTIALS"
 _log = logging.getLogger("isoruntime")
 
 
-def serve(
-    settings: Settings, environ: Mapping[str, str], sockets: list[socket.socket]
-) -> int:
-    """Serve on these listening sockets until told to stop; return the exit code.
+class Begun(NamedTuple):
+    """What was begun before this module was imported, since others wait for it."""
 
-    Raises:
-        SandboxUnavailable: more isolation is asked for than there is.
-    """
-    _demand_isolation(settings)
-    runtime = Runtime(settings, environ)
+    sockets: list[socket.socket]
+    zygote: Spawned | None
+
+
+def serve(settings: Settings, environ: Mapping[str, str], begun: Begun) -> int:
+    """Serve until told to stop; return the exit code."""
+    runtime = Runtime(settings, environ, begun)
     try:
-        runtime.start(sockets)
+        runtime.start(begun.sockets)
         runtime.loop.run()
     except Exception:  # noqa: BLE001 - the last one who can say what happened
         _log.exception("the runtime cannot go on")
@@ -71,27 +71,12 @@ def serve(
     return 0
 
 
-def _demand_isolation(settings: Settings) -> None:
-    """Refuse to run strangers' code with less protection than was asked for."""
-    problems = []
-    if settings.sandbox == "strict":
-        problems.append(
-            f"{settings.source('sandbox')} strict: this version has no namespaces and "
-            "no system call filter; use --sandbox standard for code you trust"
-        )
-    if settings.network == "none" and settings.source("network") != "default":
-        problems.append(
-            f"{settings.source('network')} none: this version cannot keep handlers "
-            "from the network; use --network host for code you trust"
-        )
-    if problems:
-        raise SandboxUnavailable(problems)
-
-
 class Runtime:
     """The front end: every part, and the signals that end it."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], begun: Begun
+    ) -> None:
         self._settings = settings
         self.loop = Loop()
         self._stdout = LogSink(1, self.loop, on_relief=self._relieved)
@@ -118,10 +103,11 @@ class Runtime:
                 settings.max_invocations,
                 settings.max_age_s,
             ),
-            _load_order(settings, environ, self._temp_base),
+            _load_order(settings, environ, environment, self._temp_base),
             environment,
             preload=Preload(settings.preload),
             init_timeout_s=settings.init_timeout_s,
+            spawned=begun.zygote,
         )
         self.dispatcher = Dispatcher(
             self.loop,
@@ -312,11 +298,16 @@ def _make_temp_base(environ: Mapping[str, str]) -> str:
 
 
 def _load_order(
-    settings: Settings, environ: Mapping[str, str], temp_base: str
+    settings: Settings,
+    environ: Mapping[str, str],
+    environment: dict[str, str],
+    temp_base: str,
 ) -> LoadOrder:
+    admitted = {name: environment[name] for name in settings.env if name in environment}
     return LoadOrder(
         handler=settings.handler,
         code_dir=str(settings.code_dir),
+        environment=admitted,
         initializer=settings.initializer,
         pre_stop=settings.pre_stop,
         pre_freeze=settings.pre_freeze,

@@ -15,6 +15,7 @@ from isoruntime.errors import ExitStatus
 from isoruntime.loop import Loop
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.client import Zygote
+from isoruntime.zygote.spawn import spawn
 
 _GIVE_UP_S: Final = 10.0
 
@@ -67,7 +68,7 @@ class ForkTimer:
         self._exits = 0
         order = LoadOrder(handler="index.handler", code_dir=str(code_dir))
         environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
-        self._zygote = Zygote(self._loop, self, self, order, environment)
+        self._zygote = Zygote(self._loop, self, self, order, spawn(environment))
 
     def measure(self, times: int) -> list[float]:
         """Return milliseconds from order to first byte, one for each fork.

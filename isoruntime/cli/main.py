@@ -9,9 +9,6 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from isoruntime.cli.text import BAD_USAGE, complain
-from isoruntime.settings.parse import closest
-
 TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name == "--version":
         name = "version"
     if name not in COMMANDS:
+        from isoruntime.cli.text import BAD_USAGE, complain
+
         complain([_unknown(name)])
         return BAD_USAGE
     code: int = import_module(f"isoruntime.cli.{name}").main(rest)
@@ -59,6 +58,8 @@ def _help() -> str:
 
 
 def _unknown(name: str) -> str:
+    from isoruntime.settings.parse import closest
+
     known = f"the commands are {', '.join(COMMANDS)}"
     if name.startswith("-"):
         return f"{name} stands where a command should: {known}"

@@ -1,25 +1,38 @@
-"""isoruntime serve: the runtime, from its words and variables to its exit code."""
+"""isoruntime serve: the runtime, from its words and variables to its exit code.
+
+A cold start is waited for, and most of it is imports. So the zygote's interpreter is
+started before anything else is imported, on another core; what it is to load, and
+whether there is anything to load at all, it is told later.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
-from itertools import pairwise
 
-from isoruntime.cli.text import BAD_USAGE, complain, serve_help
-from isoruntime.cli.version import version_line
-from isoruntime.errors import ConfigurationError, InvalidSettings
-from isoruntime.settings import DECLARED, Settings, read_settings
-from isoruntime.settings.parse import closest
+from isoruntime.environment import environment_for_workers, on_fc
+from isoruntime.zygote.spawn import spawn
 
 TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import NoReturn
+
+    from isoruntime.settings import Settings
+    from isoruntime.zygote.spawn import Spawned
+
+#: Words that ask for something to read, for which nothing need be started.
+_TO_READ = frozenset({"-h", "--help", "--version"})
 
 
 def main(argv: Sequence[str]) -> int:
     """Read the settings and serve; 2 with every problem listed if they are bad."""
+    ahead = None if _TO_READ & set(argv) else _spawn_ahead()
+    # Only here, now that the zygote is on its way.
+    from isoruntime.cli.options import parse
+    from isoruntime.cli.text import BAD_USAGE, complain, serve_help
+    from isoruntime.cli.version import version_line
+    from isoruntime.errors import InvalidSettings
+    from isoruntime.settings import read_settings
+
     flags, problems = parse(argv)
     if flags.pop("help", False):
         print(serve_help())
@@ -32,104 +45,58 @@ def main(argv: Sequence[str]) -> int:
     except InvalidSettings as error:
         problems += error.problems
     if problems:
+        # A zygote that was started ends when this process does, with nothing loaded.
         complain(problems)
         return BAD_USAGE
-    return run(settings, os.environ)
+    return run(settings, os.environ, ahead)
 
 
-def run(settings: Settings, environ: Mapping[str, str]) -> int:
+def _spawn_ahead() -> Spawned | None:
+    """Start the zygote's process; what `--env` adds it is told with its order."""
+    variables, _ = environment_for_workers(os.environ, (), on_fc(os.environ))
+    try:
+        return spawn(variables)
+    except OSError:
+        # The pool tries again when it can say what is wrong, and go on without.
+        return None
+
+
+def run(
+    settings: Settings, environ: Mapping[str, str], ahead: Spawned | None = None
+) -> int:
     """Return 0 after a drain, 1 if the runtime could not go on, 2 if not started."""
-    # Only here: bad settings and --help should not wait for these. And the socket before
-    # the rest, which takes three times as long: the platform waits for a listener.
+    from isoruntime.cli.text import BAD_USAGE, complain
+    from isoruntime.errors import ConfigurationError
+
+    # The socket before the rest, which takes as long again: the platform waits for it.
     from isoruntime.frontend.sockets import listen
 
     try:
+        _demand_isolation(settings)
         sockets = listen(settings.host, settings.port)
 
-        from isoruntime.runtime import serve
+        from isoruntime.runtime import Begun, serve
 
-        return serve(settings, environ, sockets)
+        return serve(settings, environ, Begun(sockets, ahead))
     except ConfigurationError as error:
         complain(str(error).splitlines())
         return BAD_USAGE
 
 
-def parse(argv: Sequence[str]) -> tuple[dict[str, object], list[str]]:
-    """Return what `read_settings` takes as flags, and what was not understood.
+def _demand_isolation(settings: Settings) -> None:
+    """Refuse to run strangers' code with less protection than was asked for."""
+    from isoruntime.errors import SandboxUnavailable
 
-    Values stay text: `read_settings` judges them together with the variables, so
-    that all problems can be listed at once.
-    """
-    words, flags = _split_off_argv(argv)
-    try:
-        known, others = _parser().parse_known_args(words)
-    except _Unreadable as error:
-        return flags, [f"{error}: see isoruntime serve --help"]
-    flags.update(vars(known))
-    return flags, _not_understood(others)
-
-
-class _Unreadable(Exception):
-    """The words break the grammar of options itself."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that leaves printing and exiting to the command."""
-
-    def error(self, message: str) -> NoReturn:
-        raise _Unreadable(message)
-
-
-def _parser() -> argparse.ArgumentParser:
-    # Each option in a group and the help our own: argparse then never makes a help
-    # formatter, whose first act is to import shutil, bz2 and lzma.
-    parser = _Parser(
-        prog="isoruntime serve",
-        add_help=False,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    options = parser.add_argument_group()
-    for switch in ("--help", "--version", "--fresh"):
-        options.add_argument(switch, action="store_true")
-    options.add_argument("-h", dest="help", action="store_true")
-    for setting in DECLARED:
-        name, flag = setting.name, setting.flag
-        if setting.is_switch:
-            options.add_argument(flag, dest=name, action="store_true")
-        elif flag.startswith("--"):
-            # A missing value becomes None, which read_settings reports with
-            # everything else; argparse alone would stop at the first one.
-            action = "append" if setting.is_list else "store"
-            options.add_argument(flag, dest=name, nargs="?", const=None, action=action)
-        else:
-            options.add_argument(name, nargs="?")
-    return parser
-
-
-def _split_off_argv(argv: Sequence[str]) -> tuple[list[str], dict[str, object]]:
-    """Take `--command -- ARGV...` off the end: those words are not ours."""
-    words = list(argv)
-    takers = {setting.flag: setting.name for setting in DECLARED if setting.is_argv}
-    for at, (word, following) in enumerate(pairwise(words)):
-        if following == "--" and word in takers:
-            return words[:at], {takers[word]: words[at + 2 :]}
-    return words, {}
-
-
-def _not_understood(words: Sequence[str]) -> list[str]:
-    options = [setting.flag for setting in DECLARED if setting.flag.startswith("--")]
-    options += ["--fresh", "--help", "--version"]
     problems = []
-    follows_unknown = False
-    for word in words:
-        is_option = word.startswith("-")
-        if is_option:
-            flag = word.partition("=")[0]
-            hint = closest(flag, options)
-            problems.append(f"{flag} is no option: {hint}see isoruntime serve --help")
-        elif not follows_unknown:
-            # What follows an unknown option is most likely its value.
-            problems.append(f"'{word}' is one argument too many: give one HANDLER")
-        follows_unknown = is_option
-    return problems
+    if settings.sandbox == "strict":
+        problems.append(
+            f"{settings.source('sandbox')} strict: this version has no namespaces and "
+            "no system call filter; use --sandbox standard for code you trust"
+        )
+    if settings.network == "none" and settings.source("network") != "default":
+        problems.append(
+            f"{settings.source('network')} none: this version cannot keep handlers "
+            "from the network; use --network host for code you trust"
+        )
+    if problems:
+        raise SandboxUnavailable(problems)

@@ -187,6 +187,10 @@ class Dispatcher:
     def workers_available(self) -> None:
         """Give free workers to those who wait, the longest first."""
         while self._queue:
+            if self._queue[0].is_retry:
+                # What ended one worker may have ended others, also one that has said
+                # it was ready before it died; and there is no third try.
+                self.pool.drop_dead()
             worker = self.pool.take()
             if worker is None:
                 break
@@ -302,8 +306,6 @@ class Dispatcher:
             self.lease_ended(lease)
             return
         invocation.is_retry = True
-        # What ended one worker may have ended others, and there is no third try.
-        self.pool.drop_dead()
         invocation.queued_at = self.now()
         self._queue.appendleft(invocation)
         # Not before it waits again: between the two all would seem to be done.

@@ -30,6 +30,7 @@ from isoruntime.pool.worker import ExitReport, Worker
 from isoruntime.wire.frames import Frame, Kind
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.client import Excess, Zygote
+from isoruntime.zygote.spawn import Spawned
 
 #: What a worker cannot be used without.
 _NEEDED = {"request", "reply", "trace", "stdout"}
@@ -48,7 +49,7 @@ _REPORT_S = 2.0
 _BOOT_S = 10.0
 #: A worker that ends unused at this age was ended by its own code.
 _YOUNG_S = 1.0
-_MAX_YOUNG_DEATHS = 3
+_MAX_YOUNG_DEATHS = 5
 #: Sampling of memory goes on for so long after the last lease.
 _UNWATCHED_S = 1.0
 _UNFORKED_RETRY_S = 0.5
@@ -101,6 +102,7 @@ class WorkerPool:
         *,
         preload: Preload = Preload.AUTO,
         init_timeout_s: float = 300.0,
+        spawned: Spawned | None = None,
     ) -> None:
         self._loop = loop
         self.size = size
@@ -112,6 +114,7 @@ class WorkerPool:
             environment,
             preload=preload,
             init_timeout_s=init_timeout_s,
+            spawned=spawned,
         )
         self.demand: Demand | None = None
         #: called whenever the handler has been loaded, or has not
@@ -246,7 +249,7 @@ class WorkerPool:
     def drop_dead(self) -> None:
         """Lend none of the free workers whose death is not reported yet."""
         for worker in tuple(self._idle):
-            if not worker.is_alive:
+            if not worker.is_alive or worker.is_killed:
                 self.kill(worker)
 
     def _is_spent(self, worker: Worker) -> bool:

@@ -28,6 +28,7 @@ from isoruntime.loop import Loop, Timer
 from isoruntime.pool.backoff import Backoff
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.client import WorkerListener, Zygote
+from isoruntime.zygote.spawn import Spawned, spawn
 
 _log = logging.getLogger("isoruntime.pool")
 
@@ -80,7 +81,10 @@ class Supervisor:
         *,
         preload: Preload = Preload.AUTO,
         init_timeout_s: float = 300.0,
+        spawned: Spawned | None = None,
     ) -> None:
+        """`spawned` is a process that was started already, to be the first zygote."""
+        self._spawned = spawned
         self._loop = loop
         self._pool = pool
         self._preload = preload
@@ -122,9 +126,10 @@ class Supervisor:
         self._loop.tickers.add(self)
         self._started_at = self._loop.now()
         try:
-            self.zygote = Zygote(
-                self._loop, self, self._pool, self._order, self._environment
-            )
+            spawned, self._spawned = self._spawned, None
+            if spawned is None:
+                spawned = spawn(self._environment)
+            self.zygote = Zygote(self._loop, self, self._pool, self._order, spawned)
         except OSError as error:
             _log.error("cannot start a zygote: %s", error)
             self._fail(_died_loading(ExitStatus(), 0.0))

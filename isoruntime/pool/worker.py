@@ -350,6 +350,11 @@ class Worker:
         poll.register(fd, select.POLLIN)
         return not poll.poll(0)
 
+    @property
+    def is_killed(self) -> bool:
+        """Whether it has a SIGKILL to die of as soon as it gets the processor."""
+        return tree.is_killed(self.pid)
+
     def ask_for_stack(self) -> bool:
         """Have the worker write its stack to its trace; return whether it was asked."""
         return self._signal(STACK_SIGNAL)

@@ -10,6 +10,8 @@ class LoadOrder(NamedTuple):
 
     handler: str
     code_dir: str
+    #: variables that were not known yet when the process was started
+    environment: dict[str, str] = {}  # noqa: RUF012 - never changed
     initializer: str | None = None
     pre_stop: str | None = None
     pre_freeze: str | None = None

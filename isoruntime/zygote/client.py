@@ -6,9 +6,7 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections import deque
-from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from isoruntime.errors import ExitStatus, ProtocolViolation
@@ -16,9 +14,8 @@ from isoruntime.loop import Loop
 from isoruntime.wire.order import LoadOrder
 from isoruntime.wire.pipes import READ_BYTES
 from isoruntime.zygote import protocol
+from isoruntime.zygote.spawn import Spawned
 
-_MAIN: Final = os.path.join(os.path.dirname(__file__), "__main__.py")  # noqa: PTH118, PTH120 - pathlib would be the start path's only use
-_CONTROL_FD: Final = 3
 _REAP_RETRY_S: Final = 0.005
 
 _log = logging.getLogger("isoruntime.zygote")
@@ -76,29 +73,15 @@ class Zygote:
         listener: ZygoteListener,
         workers: WorkerListener,
         order: LoadOrder,
-        environment: Mapping[str, str],
+        spawned: Spawned,
     ) -> None:
-        """Start the process.
-
-        Raises:
-            OSError: the system has no process or descriptor to spare.
-        """
+        """Take over a process that was just started, and tell it what to load."""
         self._loop = loop
         self._listener = listener
         self._workers = workers
         self._unsent: deque[bytes] = deque()
         self._is_closed = False
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._output_r, output_w = os.pipe()
-        try:
-            self.pid = _spawn(theirs.fileno(), output_w, environment)
-        except BaseException:
-            os.close(self._output_r)
-            self._control.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(output_w)
+        self.pid, self._control, self._output_r = spawned
         os.set_blocking(self._output_r, False)
         self._control.setblocking(False)
         self._pidfd = _pidfd_of(self.pid)
@@ -256,29 +239,6 @@ class Zygote:
 def _close_all(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _spawn(control_fd: int, output_fd: int, environment: Mapping[str, str]) -> int:
-    warnings = [] if "PYTHONWARNINGS" in environment else ["-W", "ignore"]
-    # exec rather than fork: a forked zygote would hold the front end's secrets and
-    # share its memory layout. Every descriptor not named here is closed by exec.
-    return os.posix_spawn(
-        sys.executable,
-        [sys.executable, *warnings, _MAIN, str(_CONTROL_FD), str(os.getpid())],
-        {
-            # Two arenas instead of eight per core: threads of a handler would
-            # otherwise count against its address space with memory never used.
-            "MALLOC_ARENA_MAX": "2",
-            "PYTHONIOENCODING": "utf-8:surrogateescape",
-            **environment,
-        },
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, output_fd, 1),
-            (os.POSIX_SPAWN_DUP2, output_fd, 2),
-            (os.POSIX_SPAWN_DUP2, control_fd, _CONTROL_FD),
-        ],
-    )
 
 
 def _pidfd_of(pid: int) -> int | None:

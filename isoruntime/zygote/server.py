@@ -75,6 +75,7 @@ def main(control_fd: int, front_end: int) -> NoReturn:
 
 def prepare(order: LoadOrder) -> None:
     """Make this process what user code expects to find itself in."""
+    os.environ.update(order.environment)
     try:
         os.chdir(order.code_dir)
     except OSError as error:

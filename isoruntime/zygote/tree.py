@@ -18,6 +18,9 @@ from typing import Final
 
 _STILL_WITHIN_S: Final = 0.05
 _STILL_STEP_S: Final = 0.0002
+#: proc(5): the field `flags` of stat; include/linux/sched.h: the process is ending.
+_FLAGS_AFTER_NAME: Final = 6
+_PF_EXITING: Final = 0x4
 
 
 def children_of(pid: int) -> list[int]:
@@ -133,13 +136,38 @@ def kill_tree(pid: int) -> int:
 
 def peak_memory_kb(pid: int) -> int:
     """Return the peak resident memory of one process in KiB, 0 if unknown."""
+    value = _status_of(pid, b"VmHWM:")
+    return int(value) if value else 0
+
+
+def is_killed(pid: int) -> bool:
+    """Return whether a process is ending, or has a SIGKILL that it is yet to notice."""
+    pending = _status_of(pid, b"SigPnd:") or b"0"
+    if int(pending, 16) >> (signal.SIGKILL - 1) & 1:
+        return True
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fields = os.read(fd, 1024).rpartition(b")")[2].split()
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return bool(int(fields[_FLAGS_AFTER_NAME]) & _PF_EXITING)
+
+
+def _status_of(pid: int, name: bytes) -> bytes:
     try:
         fd = os.open(f"/proc/{pid}/status", os.O_RDONLY)
     except OSError:
-        return 0
+        return b""
     try:
         status = os.read(fd, 4096)
+    except OSError:
+        return b""
     finally:
         os.close(fd)
-    _, found, rest = status.partition(b"VmHWM:")
-    return int(rest.split(None, 1)[0]) if found else 0
+    _, _, rest = status.partition(name)
+    return rest.split(None, 1)[0] if rest else b""

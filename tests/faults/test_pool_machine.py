@@ -128,6 +128,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.zygotes = Zygote.started
         self.zygote_class = Zygote
         self.patch.setattr(supervisor_module, "Zygote", Zygote)
+        self.patch.setattr(supervisor_module, "spawn", dict)
         self.loop = StrictLoop()
         self.pool = WorkerPool(
             self.loop,

@@ -17,6 +17,7 @@ from isoruntime.wire.frames import NO_NONCE, Frame, FrameDecoder, Kind, head
 from isoruntime.wire.order import LoadOrder
 from isoruntime.wire.pipes import ACKNOWLEDGEMENT_AT
 from isoruntime.zygote.client import Zygote
+from isoruntime.zygote.spawn import spawn
 from tests.faults.fake_zygote import FakeZygote
 
 HANDLERS = Path(__file__).parents[1] / "handlers"
@@ -49,7 +50,8 @@ class Hearing:
         self.exited: dict[int, ExitStatus] = {}
         order = LoadOrder("echo.handler", str(HANDLERS))
         environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-        self.zygote = make(self.loop, self, self, order, environment)
+        spawned = spawn(environment) if make is Zygote else environment
+        self.zygote = make(self.loop, self, self, order, spawned)
 
     def zygote_loaded(self, zygote: Any, threads: int, seconds: float) -> None:
         self.loaded.append(threads)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from isoruntime import __version__
-from isoruntime.cli import serve
+from isoruntime.cli import options
 from isoruntime.cli.main import COMMANDS
 from isoruntime.settings import DECLARED, NOT_YET
 
@@ -166,9 +166,9 @@ def test_a_current_directory_that_is_gone_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_words_are_read_as_flags(words: list[str], flags: dict[str, object]) -> None:
-    assert serve.parse(words) == (flags, [])
+    assert options.parse(words) == (flags, [])
 
 
 def test_a_stray_word_after_an_unknown_option_is_taken_for_its_value() -> None:
-    _, problems = serve.parse(["a.b", "--prot", "80"])
+    _, problems = options.parse(["a.b", "--prot", "80"])
     assert len(problems) == 1
