@@ -58,14 +58,7 @@ class Reaper:
 
     def reap_all(self) -> None:
         """At the end: wait for every child, all of which have been killed."""
-        while children := tree.children_of(os.getpid()):
-            for pid in children:
-                tree.kill_tree(pid)
-            for pid in children:
-                try:
-                    os.waitpid(pid, 0)
-                except ChildProcessError:
-                    continue
+        tree.end_children()
 
 
 def _collect(pid: int) -> None:

@@ -1,6 +1,6 @@
-"""What a handler has left running when it returns: threads and processes.
+"""What a handler has left when it returns: threads, processes, memory.
 
-Looked at after every invocation, so it has to be cheap: two system calls, as long
+Looked at after every invocation, so it has to be cheap: three system calls, as long
 as nothing was left. The worker is a child subreaper, so that a descendant that called
 `setsid` or whose parent has ended is among its children all the same.
 """
@@ -15,6 +15,8 @@ from typing import Final
 _HIGH_FD: Final = 200
 #: More dead children than this that nobody waited for wear a worker out.
 _MAX_ZOMBIES: Final = 16
+#: The share of its memory limit at which a worker is replaced after a call.
+_FULL: Final = 0.9
 _JOIN_STEP_S: Final = 0.0005
 _JOIN_STEPS: Final = 6
 
@@ -22,25 +24,40 @@ _JOIN_STEPS: Final = 6
 class Census:
     """Counts this process's threads and children, against what was there before."""
 
-    __slots__ = ("_children_fd", "_threads")
+    __slots__ = ("_children_fd", "_max_pages", "_memory_fd", "_threads")
 
-    def __init__(self) -> None:
+    def __init__(self, memory_limit_mb: int) -> None:
         self._threads = _count_threads()
-        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
-        self._children_fd = fcntl(fd, F_DUPFD_CLOEXEC, _HIGH_FD)
-        os.close(fd)
+        self._children_fd = _open_high(f"/proc/self/task/{os.getpid()}/children")
+        self._memory_fd = _open_high("/proc/self/statm")
+        page_bytes = os.sysconf("SC_PAGE_SIZE")
+        self._max_pages = int(memory_limit_mb * (1 << 20) * _FULL) // page_bytes
 
     def look(self) -> tuple[bool, bool]:
         """Return whether processes were left behind, and whether anything was."""
         has_threads = self._has_threads()
         children = self._children()
         if not children and not has_threads:
-            return False, False
+            return False, self._is_full()
         if has_threads:
             children = _children_of_threads()
         alive = [pid for pid in children if not _is_zombie(pid)]
         has_zombies = len(children) - len(alive) > _MAX_ZOMBIES
         return bool(alive), bool(alive) or has_threads or has_zombies
+
+    def _is_full(self) -> bool:
+        """Return whether so much is in use that the next call might be one too many.
+
+        What leaks a little with every call is replaced between two of them, and
+        costs nobody an answer.
+        """
+        if not self._max_pages:
+            return False
+        try:
+            pages = int(os.pread(self._memory_fd, 64, 0).split(None, 2)[1])
+        except (OSError, IndexError, ValueError):
+            return False
+        return pages > self._max_pages
 
     def _has_threads(self) -> bool:
         if _count_threads() <= self._threads:
@@ -58,6 +75,13 @@ class Census:
         except OSError:
             # The handler closed what it did not open; look the long way round.
             return _children_of_threads()
+
+
+def _open_high(path: str) -> int:
+    fd = os.open(path, os.O_RDONLY)
+    high = fcntl(fd, F_DUPFD_CLOEXEC, _HIGH_FD)
+    os.close(fd)
+    return high
 
 
 def _count_threads() -> int:

@@ -174,7 +174,7 @@ class Worker:
 
     def serve(self, handlers: Handlers) -> NoReturn:
         """Answer requests until the front end closes the pipe."""
-        census = Census()
+        census = Census(self._order.memory_limit_mb)
         write_frame(self._reply_fd, Kind.READY, NO_NONCE)
         while (request := self._read_frame(self._requests)) is not None:
             self._acknowledge(request.nonce)

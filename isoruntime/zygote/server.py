@@ -349,14 +349,7 @@ class ZygoteServer:
 
     def _end(self) -> NoReturn:
         """Leave nothing behind, and go."""
-        while children := tree.children_of(os.getpid()):
-            for pid in children:
-                tree.kill_tree(pid)
-            for pid in children:
-                try:
-                    os.waitpid(pid, 0)
-                except ChildProcessError:
-                    continue
+        tree.end_children()
         self._groups.close()
         if self._order.temp_base and not self._is_dismissed:
             # Nobody else is left who could.

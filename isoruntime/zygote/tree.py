@@ -134,6 +134,18 @@ def kill_tree(pid: int) -> int:
     return len(descendants) + 1
 
 
+def end_children() -> None:
+    """End all children of this process, and theirs, and wait for them."""
+    while children := children_of(os.getpid()):
+        for pid in children:
+            kill_tree(pid)
+        for pid in children:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                continue
+
+
 def peak_memory_kb(pid: int) -> int:
     """Return the peak resident memory of one process in KiB, 0 if unknown."""
     value = _status_of(pid, b"VmHWM:")
