@@ -153,18 +153,21 @@ def peak_memory_kb(pid: int) -> int:
 
 
 def is_killed(pid: int) -> bool:
-    """Return whether a process is ending, or has a SIGKILL that it is yet to notice."""
+    """Return whether a process is ending, or has a SIGKILL that it is yet to notice.
+
+    Of one that is gone altogether this says nothing; its pidfd does.
+    """
     pending = _status_of(pid, b"SigPnd:") or b"0"
     if int(pending, 16) >> (signal.SIGKILL - 1) & 1:
         return True
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except OSError:
-        return True
+        return False
     try:
         fields = os.read(fd, 1024).rpartition(b")")[2].split()
     except OSError:
-        return True
+        return False
     finally:
         os.close(fd)
     return bool(int(fields[_FLAGS_AFTER_NAME]) & _PF_EXITING)
