@@ -115,6 +115,7 @@ class Loop:
         self._order = count()
         self._stopped = False
         self._frozen_s = 0.0
+        self._not_frozen_since = 0.0
         #: who has deadlines that a freeze must not count against
         self.tickers: set[object] = set()
         self._bugs_in_a_row = 0
@@ -212,6 +213,7 @@ class Loop:
         events = self._epoll.poll(wait_s)
         started = time.monotonic()
         self.turns += 1
+        self._not_frozen_since = started
         if wait_s is not None and started - before - wait_s > _FREEZE_S:
             # All of it: what part of the wait was the frozen one cannot be told.
             self._note_freeze(started - before)
@@ -222,9 +224,8 @@ class Loop:
             self._note_bug()
             if self._bugs_in_a_row >= _MAX_BUGS_IN_A_ROW:
                 raise
+        self._look_for_freeze()
         took = time.monotonic() - started
-        if took > _FREEZE_S:
-            self._note_freeze(took)
         if took > SLOW_TURN_S:
             self._note_slow_turn(took)
 
@@ -248,6 +249,8 @@ class Loop:
         while soon:
             soon.popleft()()
         if self._timers:
+            # Before any of them: it may have come in the middle of the events.
+            self._look_for_freeze()
             self._fire_timers()
         for call in self.at_turn_end:
             call()
@@ -270,6 +273,12 @@ class Loop:
         if self.tickers:
             wait_s = min(wait_s, _TICK_S)
         return wait_s if max_wait_s is None else min(wait_s, max_wait_s)
+
+    def _look_for_freeze(self) -> None:
+        gap_s = time.monotonic() - self._not_frozen_since
+        if gap_s > _FREEZE_S:
+            self._not_frozen_since += gap_s
+            self._note_freeze(gap_s)
 
     def _note_freeze(self, gap_s: float) -> None:
         self._frozen_s += gap_s
