@@ -10,6 +10,7 @@ import contextlib
 import os
 
 from hypothesis import HealthCheck, settings
+from hypothesis import Phase as HypothesisPhase
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -224,6 +225,14 @@ FrontEnd.TestCase.settings = settings(
     max_examples=3000 if EXPLORES else 100,
     stateful_step_count=30,
     deadline=None,
+    # Not the last phase, which traces every line to explain a failure: it takes
+    # minutes here, and a dump of the stacks meanwhile ends the interpreter.
+    phases=[
+        HypothesisPhase.explicit,
+        HypothesisPhase.reuse,
+        HypothesisPhase.generate,
+        HypothesisPhase.shrink,
+    ],
     # The same cases in every run, so that no change is blamed for another one's bug;
     # HYPOTHESIS_EXPLORE=1 looks at new ones, and at many more.
     derandomize=not EXPLORES,
