@@ -12,7 +12,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
+from hypothesis import Phase as HypothesisPhase
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -538,7 +539,12 @@ PoolMachine.TestCase.settings = settings(
     deadline=None,
     # Not the last phase, which traces every line to explain a failure: it takes
     # minutes here, and a dump of the stacks meanwhile ends the interpreter.
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    phases=[
+        HypothesisPhase.explicit,
+        HypothesisPhase.reuse,
+        HypothesisPhase.generate,
+        HypothesisPhase.shrink,
+    ],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
