@@ -14,6 +14,9 @@ from typing import Final, NamedTuple
 
 _MAIN: Final = os.path.join(os.path.dirname(__file__), "__main__.py")  # noqa: PTH118, PTH120 - pathlib would be the start path's only use
 _CONTROL_FD: Final = 3
+#: HUP, INT, QUIT, USR1, USR2, TERM, CHLD. By number, since `signal` takes 6 ms to
+#: import and the zygote waits for this module; the numbers are the same on x86 and ARM.
+_RESET_SIGNALS: Final = (1, 2, 3, 10, 12, 15, 17)
 
 
 class Spawned(NamedTuple):
@@ -66,4 +69,7 @@ def _start(control_fd: int, output_fd: int, environment: Mapping[str, str]) -> i
             (os.POSIX_SPAWN_DUP2, output_fd, 2),
             (os.POSIX_SPAWN_DUP2, control_fd, _CONTROL_FD),
         ],
+        # What `nohup` or a shell script has us ignore is no concern of user code.
+        setsigmask=(),
+        setsigdef=_RESET_SIGNALS,
     )
