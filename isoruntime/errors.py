@@ -131,6 +131,19 @@ class Verdict(NamedTuple):
     traceback: str = ""
 
 
+def verdict_of_exit(
+    status: ExitStatus, after_s: float, max_memory_mb: float = 0.0
+) -> Verdict:
+    """Return what is known of a process that ended before it was of any use."""
+    return Verdict(
+        "exit" if status.signal is None else "signal",
+        signal=status.signal_name,
+        exit_code=status.code,
+        duration_ms=int(after_s * 1000),
+        max_memory_mb=max_memory_mb,
+    )
+
+
 class InvocationError(IsoruntimeError):
     """One invocation failed; the runtime is healthy."""
 

@@ -316,7 +316,6 @@ def _load_order(
         split_output=settings.log_format == "json",
         memory_limit_mb=settings.memory_mb,
         max_processes=settings.max_processes,
-        leftovers=settings.leftovers,
         temp_base=temp_base,
         chaos=environ.get("ISORUNTIME_CHAOS", ""),
         credentials_in_environment=_CREDENTIALS in settings.env,

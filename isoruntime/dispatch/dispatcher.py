@@ -129,7 +129,10 @@ class Dispatcher:
             return
         if phase in (Phase.PRE_STOP, Phase.PRE_FREEZE):
             self._run_in_all(invocation)
-            return
+        else:
+            self._lend_or_enqueue(invocation)
+
+    def _lend_or_enqueue(self, invocation: Invocation) -> None:
         worker = None if self._queue else self.pool.take()
         if worker is not None:
             self._lend(invocation, worker)
@@ -251,11 +254,7 @@ class Dispatcher:
     def _run_in_all(self, invocation: Invocation) -> None:
         used = [worker for worker in self.pool.idle if worker.served]
         if not used:
-            worker = self.pool.take()
-            if worker is None:
-                self._enqueue(invocation)
-            else:
-                self._lend(invocation, worker)
+            self._lend_or_enqueue(invocation)
             return
         outcomes: list[Outcome] = []
 

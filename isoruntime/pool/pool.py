@@ -22,6 +22,7 @@ from isoruntime.errors import (
     ProtocolViolation,
     Verdict,
     WorkerDied,
+    verdict_of_exit,
 )
 from isoruntime.loop import Loop, Timer
 from isoruntime.pool.states import WorkerEvent, WorkerState
@@ -561,14 +562,8 @@ class WorkerPool:
         return is_importing or self._young_deaths >= _MAX_YOUNG_DEATHS
 
     def _blame_the_handler(self, worker: Worker, report: ExitReport) -> None:
-        status = report.status
-        verdict = Verdict(
-            "exit" if status.signal is None else "signal",
-            signal=status.signal_name,
-            exit_code=status.code,
-            duration_ms=int((self._loop.now() - worker.born_at) * 1000),
-            max_memory_mb=report.peak_memory_mb,
-        )
+        age_s = self._loop.now() - worker.born_at
+        verdict = verdict_of_exit(report.status, age_s, report.peak_memory_mb)
         self.supervisor.worker_failed_to_load(WorkerDied(verdict))
 
     def _boot_too_slow(self, worker: Worker, limit_s: float) -> None:

@@ -23,6 +23,7 @@ from isoruntime.errors import (
     InvocationError,
     Verdict,
     WorkerDied,
+    verdict_of_exit,
 )
 from isoruntime.loop import Loop, Timer
 from isoruntime.pool.backoff import Backoff
@@ -132,7 +133,7 @@ class Supervisor:
             self.zygote = Zygote(self._loop, self, self._pool, self._order, spawned)
         except OSError as error:
             _log.error("cannot start a zygote: %s", error)
-            self._fail(_died_loading(ExitStatus(), 0.0))
+            self._fail(WorkerDied(verdict_of_exit(ExitStatus(), 0.0)))
             return
         self._zygotes.append(self.zygote)
         self._timer = self._loop.call_later(self._init_timeout_s, self._too_slow)
@@ -208,7 +209,7 @@ class Supervisor:
             return
         lived_s = self._loop.now() - self._started_at
         if self.state is LoadState.LOADING:
-            self._fail(_died_loading(status, lived_s))
+            self._fail(WorkerDied(verdict_of_exit(status, lived_s)))
         elif self.state is LoadState.READY:
             self._replace(status, lived_s)
 
@@ -219,7 +220,7 @@ class Supervisor:
         self._deaths = [at for at in self._deaths if now - at < _DEATHS_WITHIN_S]
         self._deaths.append(now)
         if len(self._deaths) > _MAX_DEATHS:
-            self._fail(_died_loading(status, lived_s))
+            self._fail(WorkerDied(verdict_of_exit(status, lived_s)))
             return
         self.start()
         self._pool.load_state_changed()
@@ -283,14 +284,3 @@ class Supervisor:
         if not self._zygotes and self._on_all_gone is not None:
             self._loop.call_soon(self._on_all_gone)
             self._on_all_gone = None
-
-
-def _died_loading(status: ExitStatus, after_s: float) -> WorkerDied:
-    return WorkerDied(
-        Verdict(
-            "exit" if status.signal is None else "signal",
-            signal=status.signal_name,
-            exit_code=status.code,
-            duration_ms=int(after_s * 1000),
-        )
-    )

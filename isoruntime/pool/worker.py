@@ -219,15 +219,13 @@ class Worker:
         if not events & READ:
             self._close_reply()
             return
-        self._read_reply(READ_BYTES)
+        self._read_reply()
 
-    def _read_reply(self, size: int) -> bool:
+    def _read_reply(self) -> bool:
         """Read once; return whether there may be more."""
         try:
-            data = os.read(self._fds["reply"], size)
-        except BlockingIOError:
-            return False
-        except KeyError:
+            data = os.read(self._fds["reply"], READ_BYTES)
+        except (BlockingIOError, KeyError):
             return False
         if not data:
             self._close_reply()
@@ -316,7 +314,7 @@ class Worker:
 
     def read_last_words(self) -> None:
         """After its death: take the reply and the output that are still in the pipes."""
-        while self._is_reply_open and self._read_reply(READ_BYTES):
+        while self._is_reply_open and self._read_reply():
             pass
         self.read_last_output()
 

@@ -23,8 +23,6 @@ class LoadOrder(NamedTuple):
     memory_limit_mb: int = 0
     #: processes of one worker's tree; 0 = no limit
     max_processes: int = 0
-    #: what happens to processes alive when the handler has returned
-    leftovers: str = "kill"
     #: where the workers' temporary folders are made; empty = nowhere
     temp_base: str = ""
     #: where a worker is to die, for tests of our own (`worker.chaos`)

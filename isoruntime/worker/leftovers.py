@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import Final
 
-_HIGH_FD: Final = 200
+from isoruntime.worker.pipes import move_up
+
 #: More dead children than this that nobody waited for wear a worker out.
 _MAX_ZOMBIES: Final = 16
 #: The share of its memory limit at which a worker is replaced after a call.
@@ -78,10 +78,7 @@ class Census:
 
 
 def _open_high(path: str) -> int:
-    fd = os.open(path, os.O_RDONLY)
-    high = fcntl(fd, F_DUPFD_CLOEXEC, _HIGH_FD)
-    os.close(fd)
-    return high
+    return move_up(os.open(path, os.O_RDONLY))
 
 
 def _count_threads() -> int:

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from isoruntime.contract.encoding import encode, fault_body
+from isoruntime.contract.encoding import encode
 from isoruntime.sandbox import _libc
 from isoruntime.wire.frames import (
     LEFTOVERS,
@@ -35,7 +35,7 @@ from isoruntime.wire.pipes import (
 from isoruntime.worker import output
 from isoruntime.worker.context import Context
 from isoruntime.worker.coroutines import is_coroutine, wait_for
-from isoruntime.worker.faults import fault_of
+from isoruntime.worker.faults import fault_of, load_fault_body
 from isoruntime.worker.leftovers import Census
 from isoruntime.worker.load import LoadError, load
 
@@ -81,13 +81,11 @@ def run(
 ) -> NoReturn:
     """Be a worker, from the fork to the end of the process.
 
+    The zygote has seen to it that this process does not outlive it.
+
     `folder` is for temporary files, and removed after the worker's end.
     """
-    zygote = os.getppid()
     os.setsid()
-    # Set before anything else can go wrong: a worker never outlives its zygote.
-    if not _libc.die_with_parent(zygote):
-        os._exit(0)
     _libc.become_subreaper()
     pipes.move_into_place()
     _volunteer_for_oom()
@@ -163,7 +161,7 @@ class Worker:
         try:
             return load_handlers(self._order)
         except LoadError as error:
-            body = fault_body(error.error_type, error.message, error.stack)
+            body = load_fault_body(error)
             kind = error.error_type.encode()
         except SystemExit as error:
             self._leave(error)

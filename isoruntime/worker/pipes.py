@@ -19,7 +19,8 @@ class Pipes:
 
     __slots__ = ("_front_end", "reply_w", "request_r", "stderr_w", "stdout_w", "trace")
 
-    def __init__(self, split_output: bool) -> None:
+    def __init__(self, *, split_output: bool) -> None:
+        """Make the pipes; stdout and stderr share one unless they are split."""
         self.request_r, request_w = os.pipe()
         reply_r, self.reply_w = os.pipe()
         self.trace = os.memfd_create("isoruntime-trace", os.MFD_CLOEXEC)
@@ -36,11 +37,6 @@ class Pipes:
         for name, fd in self._front_end.items():
             if name != "trace":
                 os.set_blocking(fd, False)
-
-    @classmethod
-    def open(cls, *, split_output: bool) -> Pipes:
-        """Make the pipes; stdout and stderr share one unless they are split."""
-        return cls(split_output)
 
     def front_end_side(self) -> tuple[list[str], list[int]]:
         """Return names and descriptors of what the front end gets."""
@@ -66,14 +62,15 @@ class Pipes:
         os.dup2(self.stdout_w, 1)
         os.dup2(self.stderr_w, 2)
         shared = self.stderr_w == self.stdout_w
-        self.request_r = _move_up(self.request_r)
-        self.reply_w = _move_up(self.reply_w)
-        self.trace = _move_up(self.trace)
-        self.stdout_w = _move_up(self.stdout_w)
-        self.stderr_w = self.stdout_w if shared else _move_up(self.stderr_w)
+        self.request_r = move_up(self.request_r)
+        self.reply_w = move_up(self.reply_w)
+        self.trace = move_up(self.trace)
+        self.stdout_w = move_up(self.stdout_w)
+        self.stderr_w = self.stdout_w if shared else move_up(self.stderr_w)
 
 
-def _move_up(fd: int) -> int:
+def move_up(fd: int) -> int:
+    """Give a descriptor a number above those that others take for granted."""
     try:
         high = fcntl(fd, F_DUPFD_CLOEXEC, _HIGH_FD)
     except OSError:

@@ -16,11 +16,11 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from isoruntime.contract.encoding import fault_body
 from isoruntime.sandbox import _libc
 from isoruntime.wire.order import LoadOrder
 from isoruntime.worker import load, output
 from isoruntime.worker import main as worker_main
+from isoruntime.worker.faults import load_fault_body
 from isoruntime.worker.pipes import Pipes
 from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.folders import remove, remove_orphaned, worker_folder
@@ -126,8 +126,7 @@ class ZygoteServer:
         try:
             self._handlers = worker_main.load_handlers(self._order)
         except load.LoadError as error:
-            body = fault_body(error.error_type, error.message, error.stack)
-            text = body.decode("ascii", "replace")[:_MAX_FAULT_BODY]
+            text = load_fault_body(error).decode("ascii", "replace")[:_MAX_FAULT_BODY]
             self.say("failed", type=error.error_type, body=text)
             self._end()
         # An import may have changed what we rely on.
@@ -230,7 +229,7 @@ class ZygoteServer:
 
     def _fork(self, slot: int) -> None:
         order = self._order
-        pipes = Pipes.open(split_output=order.split_output)
+        pipes = Pipes(split_output=order.split_output)
         folder = worker_folder(order.temp_base, slot) if order.temp_base else None
         self._groups.take(slot)
         try:

@@ -23,6 +23,21 @@ _FLAGS_AFTER_NAME: Final = 6
 _PF_EXITING: Final = 0x4
 
 
+def read_once(path: str) -> bytes:
+    """Return a small file of the kernel's; nothing if what it is about is gone."""
+    try:
+        # A file object costs three times as much, and this runs per process.
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 8192)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
 def children_of(pid: int) -> list[int]:
     """Return the direct children of `pid`, none if it is gone."""
     found: list[int] = []
@@ -32,7 +47,6 @@ def children_of(pid: int) -> list[int]:
         return found
     for task in tasks:
         try:
-            # A file object costs three times as much, and this runs per process.
             fd = os.open(f"/proc/{pid}/task/{task}/children", os.O_RDONLY)
         except OSError:
             continue
@@ -106,17 +120,8 @@ def _is_still(pid: int) -> bool:
 
 
 def _state_of(pid: int, task: str) -> bytes:
-    try:
-        fd = os.open(f"/proc/{pid}/task/{task}/stat", os.O_RDONLY)
-    except OSError:
-        return b"X"
-    try:
-        # The name in parentheses may itself hold any character.
-        return os.read(fd, 512).rpartition(b")")[2][1:2]
-    except OSError:
-        return b"X"
-    finally:
-        os.close(fd)
+    # The name in parentheses may itself hold any character.
+    return read_once(f"/proc/{pid}/task/{task}/stat").rpartition(b")")[2][1:2] or b"X"
 
 
 def kill_tree(pid: int) -> int:
@@ -160,29 +165,10 @@ def is_killed(pid: int) -> bool:
     pending = _status_of(pid, b"SigPnd:") or b"0"
     if int(pending, 16) >> (signal.SIGKILL - 1) & 1:
         return True
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fields = os.read(fd, 1024).rpartition(b")")[2].split()
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return bool(int(fields[_FLAGS_AFTER_NAME]) & _PF_EXITING)
+    fields = read_once(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return bool(fields and int(fields[_FLAGS_AFTER_NAME]) & _PF_EXITING)
 
 
 def _status_of(pid: int, name: bytes) -> bytes:
-    try:
-        fd = os.open(f"/proc/{pid}/status", os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        status = os.read(fd, 4096)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
-    _, _, rest = status.partition(name)
+    _, _, rest = read_once(f"/proc/{pid}/status").partition(name)
     return rest.split(None, 1)[0] if rest else b""

@@ -92,13 +92,13 @@ def _count_threads(pid: int) -> int:
 
 
 def _resident_kb(pid: int) -> int:
-    data = _read(f"/proc/{pid}/statm")
+    data = tree.read_once(f"/proc/{pid}/statm")
     return int(data.split(None, 2)[1]) * _PAGE_KB if data else 0
 
 
 def _share_kb(pid: int) -> int:
     """Return what a process takes, each shared page divided by its users."""
-    data = _read(f"/proc/{pid}/smaps_rollup")
+    data = tree.read_once(f"/proc/{pid}/smaps_rollup")
     parts = {
         name: int(rest.split(None, 1)[0])
         for name, _, rest in (line.partition(b":") for line in data.splitlines()[1:])
@@ -107,16 +107,3 @@ def _share_kb(pid: int) -> int:
         swapped = parts.get(b"SwapPss", 0)
         return parts[b"Pss_Anon"] + parts.get(b"Pss_Shmem", 0) + swapped
     return parts.get(b"Pss", 0)
-
-
-def _read(path: str) -> bytes:
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, 8192)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
