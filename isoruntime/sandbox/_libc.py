@@ -1,22 +1,70 @@
-"""The C library calls that Python has no function for; the only use of ctypes."""
+"""The C library calls that Python has no function for; the only use of ctypes.
+
+Numbers come from the kernel's own headers (linux/prctl.h, linux/capability.h,
+linux/landlock.h, linux/seccomp.h, linux/sched.h, sys/mount.h). Those of Landlock's
+system calls are the same on every architecture.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+from typing import Final
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_SECCOMP: Final = 22
+_PR_CAPBSET_READ: Final = 23
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+
+_SECCOMP_MODE_FILTER: Final = 2
+_BYTES_PER_INSTRUCTION: Final = 8
+
+_SYS_LANDLOCK_CREATE_RULESET: Final = 444
+_SYS_LANDLOCK_ADD_RULE: Final = 445
+_SYS_LANDLOCK_RESTRICT_SELF: Final = 446
+_LANDLOCK_CREATE_RULESET_VERSION: Final = 1
+
+_CAPABILITY_VERSION_3: Final = 0x20080522
 
 # Safe because a NULL name means this very process, which has libc mapped already.
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _prctl(option: int, argument: int) -> None:
-    if _libc.prctl(option, argument, 0, 0, 0) != 0:
+class _Program(ctypes.Structure):
+    """`struct sock_fprog`: a filter and its length in instructions."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+_CapabilityData = ctypes.c_uint32 * 6
+
+
+def _check(result: int) -> int:
+    """Return the result of a call.
+
+    Raises:
+        OSError: it was -1. errno counts only then: a call that works leaves it alone.
+    """
+    if result == -1:
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno))
+    return result
+
+
+def _prctl(option: int, argument: int, third: int = 0) -> int:
+    # As longs: a plain int would leave half of a register undefined.
+    words = (ctypes.c_ulong(word) for word in (argument, third, 0, 0))
+    return _check(_libc.prctl(option, *words))
 
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> bool:
@@ -31,3 +79,160 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> bool:
 def become_subreaper() -> None:
     """Make orphaned descendants children of this process instead of init's."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_no_new_privileges() -> None:
+    """Let no program that this process or its children execute gain privileges."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_dumpable(wanted: bool) -> None:
+    """Let others of this user look into this process, or nobody but root."""
+    _prctl(_PR_SET_DUMPABLE, int(wanted))
+
+
+def has_in_bounding_set(capability: int) -> bool:
+    """Return whether a capability could still be gained.
+
+    Raises:
+        OSError: EINVAL, the kernel has no capability of that number.
+    """
+    return bool(_prctl(_PR_CAPBSET_READ, capability))
+
+
+def drop_from_bounding_set(capability: int) -> None:
+    """See to it that a capability can never be gained again."""
+    _prctl(_PR_CAPBSET_DROP, capability)
+
+
+def clear_ambient_capabilities() -> None:
+    """Hand no capability on to programs that are executed without being root's."""
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def capabilities() -> tuple[int, int, int]:
+    """Return the sets effective, permitted and inheritable of this process, as bits."""
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    data = _CapabilityData()
+    _check(_libc.capget(ctypes.byref(header), data))
+    low, high = data[:3], data[3:]
+    return (
+        low[0] | high[0] << 32,
+        low[1] | high[1] << 32,
+        low[2] | high[2] << 32,
+    )
+
+
+def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
+    """Change the capabilities of this process; `permitted` can only shrink."""
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    sets = (effective, permitted, inheritable)
+    low = [one & 0xFFFFFFFF for one in sets]
+    high = [one >> 32 for one in sets]
+    _check(_libc.capset(ctypes.byref(header), _CapabilityData(*low, *high)))
+
+
+def close_range(first: int, last: int) -> None:
+    """Close every descriptor from `first` to `last`, both included.
+
+    Raises:
+        OSError: ENOSYS, on kernels before 5.9.
+    """
+    try:
+        call = _libc.close_range
+    except AttributeError:
+        # glibc before 2.34 and musl; the number is the same everywhere.
+        _check(_libc.syscall(436, first, last, 0))
+        return
+    _check(call(ctypes.c_uint(first), ctypes.c_uint(last), 0))
+
+
+def landlock_version() -> int:
+    """Return which version of Landlock the kernel speaks, from 1 on.
+
+    Raises:
+        OSError: ENOSYS, the kernel has none; EOPNOTSUPP, it is switched off.
+    """
+    return _check(
+        _libc.syscall(
+            _SYS_LANDLOCK_CREATE_RULESET,
+            None,
+            ctypes.c_size_t(0),
+            _LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    )
+
+
+def landlock_create_ruleset(attributes: bytes) -> int:
+    """Return a descriptor of a new set of rules (`struct landlock_ruleset_attr`)."""
+    return _check(
+        _libc.syscall(
+            _SYS_LANDLOCK_CREATE_RULESET,
+            attributes,
+            ctypes.c_size_t(len(attributes)),
+            0,
+        )
+    )
+
+
+def landlock_add_rule(ruleset: int, kind: int, attributes: bytes) -> None:
+    """Add a rule (`struct landlock_path_beneath_attr` or `landlock_net_port_attr`)."""
+    _check(_libc.syscall(_SYS_LANDLOCK_ADD_RULE, ruleset, kind, attributes, 0))
+
+
+def landlock_restrict_self(ruleset: int) -> None:
+    """Put this process, and all it starts from now on, under a set of rules."""
+    _check(_libc.syscall(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0))
+
+
+def install_filter(program: bytes) -> None:
+    """Have a BPF program judge every system call of this process and its children.
+
+    Needs `set_no_new_privileges` before, or CAP_SYS_ADMIN.
+    """
+    length = len(program) // _BYTES_PER_INSTRUCTION
+    argument = _Program(length, program)
+    _check(
+        _libc.prctl(
+            _PR_SET_SECCOMP,
+            ctypes.c_ulong(_SECCOMP_MODE_FILTER),
+            ctypes.byref(argument),
+            ctypes.c_ulong(0),
+            ctypes.c_ulong(0),
+        )
+    )
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by `CLONE_NEW*` flags for new ones."""
+    _check(_libc.unshare(flags))
+
+
+def mount(
+    source: str | None, target: str, kind: str | None, flags: int, options: str = ""
+) -> None:
+    """Mount a file system, or change a mount, as mount(2) says."""
+    encoded = [None if text is None else os.fsencode(text) for text in (source, kind)]
+    _check(
+        _libc.mount(
+            encoded[0],
+            os.fsencode(target),
+            encoded[1],
+            ctypes.c_ulong(flags),
+            os.fsencode(options) or None,
+        )
+    )
+
+
+def unmount(target: str, flags: int) -> None:
+    """Unmount what is mounted last at `target`, as umount2(2) says."""
+    _check(_libc.umount2(os.fsencode(target), flags))
+
+
+def overwrite(address: int, length: int) -> None:
+    """Fill memory of this process with the letter x.
+
+    `address` and `length` must lie in memory that is mapped and ours to change: with
+    anything else the process ends or breaks.
+    """
+    ctypes.memset(address, ord("x"), length)
