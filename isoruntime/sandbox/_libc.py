@@ -211,7 +211,7 @@ def unshare(flags: int) -> None:
 def mount(
     source: str | None, target: str, kind: str | None, flags: int, options: str = ""
 ) -> None:
-    """Mount a file system, or change a mount, as mount(2) says."""
+    """Attach a file system, or change how one is attached (man 2 mount)."""
     encoded = [None if text is None else os.fsencode(text) for text in (source, kind)]
     _check(
         _libc.mount(
@@ -225,7 +225,7 @@ def mount(
 
 
 def unmount(target: str, flags: int) -> None:
-    """Unmount what is mounted last at `target`, as umount2(2) says."""
+    """Detach what was mounted last at `target` (man 2 umount)."""
     _check(_libc.umount2(os.fsencode(target), flags))
 
 
