@@ -35,7 +35,7 @@ NUMBERS = {
 
 OPEN = SystemCalls(has_network=True)
 CLOSED = SystemCalls(has_network=False)
-GUARDED = SystemCalls(has_network=True, guarded=(1, 4711, 70000))
+GUARDED = SystemCalls(has_network=True, guarded=(12, 4711, 70000))
 
 both_machines = pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 every_choice = pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_without_a_network_there_are_sockets_of_this_machine_alone(
 @both_machines
 @pytest.mark.parametrize("name", SIGNALLING)
 def test_no_signal_is_aimed_at_the_guarded(machine: str, name: str) -> None:
-    for pid in (1, 4711, 70000):
+    for pid in (12, 4711, 70000):
         for aim in (pid, -pid, HIGH | pid, pid - (1 << 63), -1):
             assert verdict(machine, GUARDED, name, aim, 9) == EPERM
     for pid in (0, 2, -2, 4710, 4712, -4710, 70001, 0x7FFFFFFF):
@@ -482,7 +482,9 @@ def test_the_kernel_would_load_every_program(machine: str, wanted: SystemCalls) 
     filter_bytes = program(wanted, machine)
     length, rest = divmod(len(filter_bytes), 8)
     assert rest == 0
-    assert length <= 4096
+    # The kernel takes 4096. Numbers in a row that are treated alike share a decision,
+    # without which there were a hundred more.
+    assert length < 300
     reached = {0}
     for position, (code, if_true, if_false, k) in instructions(filter_bytes):
         assert position in reached, "an instruction nobody gets to"
@@ -514,7 +516,7 @@ def test_a_decision_by_number_takes_few_steps(machine: str) -> None:
     )
     # A list would take half of them.
     assert ends > 60
-    assert deepest <= 13
+    assert deepest <= 12
 
 
 def steps(filter_bytes: bytes, architecture: int, number: int) -> int:
@@ -566,8 +568,9 @@ def test_a_program_is_built_in_no_time(machine: str) -> None:
         program(GUARDED, machine)
         return time.perf_counter() - start
 
-    # A start pays for it once. The fastest counts: others share this machine.
-    assert min(build_s() for _ in range(50)) < 0.0003
+    # A start pays for it once: 0.1 ms on the machine where it was written. The fastest
+    # counts, for others share a machine.
+    assert min(build_s() for _ in range(50)) < 0.0005
 
 
 def header_numbers(path: Path) -> dict[str, int]:
