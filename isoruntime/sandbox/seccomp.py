@@ -46,15 +46,10 @@ class SystemCalls(NamedTuple):
     guarded: tuple[int, ...] = ()
 
 
-class _Machine(NamedTuple):
-    #: AUDIT_ARCH_* of linux/audit.h
-    architecture: int
-    numbers: dict[str, int]
-
-
+# What the kernel calls each architecture (AUDIT_ARCH_* of linux/audit.h), and its table.
 _MACHINES: Final = {
-    "x86_64": _Machine(0xC000003E, syscalls.X86_64),
-    "aarch64": _Machine(0xC00000B7, syscalls.AARCH64),
+    "x86_64": (0xC000003E, syscalls.X86_64),
+    "aarch64": (0xC00000B7, syscalls.AARCH64),
 }
 
 # linux/seccomp.h
@@ -194,7 +189,7 @@ def _this_machine() -> str:
     return machine
 
 
-def _machine(name: str) -> _Machine:
+def _machine(name: str) -> tuple[int, dict[str, int]]:
     try:
         return _MACHINES[name]
     except KeyError:
