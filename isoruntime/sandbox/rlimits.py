@@ -1,0 +1,70 @@
+"""Resource limits of a worker and of all it starts, each process by itself.
+
+Memory is not among them. Limits of address space or data make threads and
+other languages fail in odd ways long before memory is short, and hold for one process
+where a worker is a tree; the watchdog and groups know better.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import Final
+
+#: Not the usual 1024: a function that fetches many objects at once may have more
+#: sockets. Not the 100,000 that the platform gives a whole instance either: 64 processes
+#: with that many would fill the host's memory with what no one accounts for.
+_OPEN_FILES: Final = 4096
+_OPEN_FILES_STRICT: Final = 1024
+#: The largest and the smallest disk of a function.
+_FILE_BYTES: Final = 10 << 30
+_FILE_BYTES_STRICT: Final = 512 << 20
+
+_BY_NAME: Final = {
+    "core files": (resource.RLIMIT_CORE, 0),
+    # Memory that cannot be swapped out; gpg and libsodium keep keys in a page or two.
+    "locked memory": (resource.RLIMIT_MEMLOCK, 64 << 10),
+    # They outlive their processes.
+    "message queues": (resource.RLIMIT_MSGQUEUE, 0),
+    # Neither means what a negative number would: no priority can be gained.
+    "nice": (resource.RLIMIT_NICE, 0),
+    "real-time priority": (resource.RLIMIT_RTPRIO, 0),
+    "pending signals": (resource.RLIMIT_SIGPENDING, 1024),
+}
+
+
+def apply(*, max_processes: int | None, strict: bool) -> list[str]:
+    """Limit this process for good; return what could not be limited, in sentences.
+
+    Nothing is raised: where the host allows less already, that stays. `max_processes`
+    counts all processes and threads of this user, so it is for workers that have one
+    to themselves; None leaves it alone, and root is not bound by it.
+    """
+    wanted = {
+        **_BY_NAME,
+        "open files": (
+            resource.RLIMIT_NOFILE,
+            _OPEN_FILES_STRICT if strict else _OPEN_FILES,
+        ),
+        "file size": (
+            resource.RLIMIT_FSIZE,
+            _FILE_BYTES_STRICT if strict else _FILE_BYTES,
+        ),
+    }
+    if max_processes is not None:
+        wanted["processes"] = (resource.RLIMIT_NPROC, max_processes)
+    problems = []
+    for name, (which, limit) in wanted.items():
+        try:
+            _lower(which, limit)
+        except (OSError, ValueError) as error:
+            # Python says ValueError for some of what the kernel refuses.
+            problems.append(f"the limit of {name} could not be set: {error}")
+    return problems
+
+
+def _lower(which: int, limit: int) -> None:
+    _, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    # Both, for the handler could raise the soft one up to the hard one.
+    resource.setrlimit(which, (limit, limit))
