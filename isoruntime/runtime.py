@@ -93,7 +93,7 @@ class Runtime:
         environment, withheld = environment_for_workers(
             environ, settings.env, settings.on_fc
         )
-        self._withheld = withheld
+        self._passed, self._withheld = environment, withheld
         self._temp_base = _make_temp_base(environ)
         self.pool = WorkerPool(
             self.loop,
@@ -105,7 +105,7 @@ class Runtime:
             ),
             _load_order(settings, environ, environment, self._temp_base),
             environment,
-            preload=Preload(settings.preload),
+            preload=_preload(settings),
             init_timeout_s=settings.init_timeout_s,
             spawned=begun.zygote,
         )
@@ -136,6 +136,8 @@ class Runtime:
     def start(self, sockets: list[socket.socket]) -> None:
         """Start the zygote and serve HTTP on these sockets."""
         self._reaper.start()
+        if self._settings.sandbox != "off":
+            self._hide_secrets()
         self._watch_signals()
         self.pool.start()
         connection_limit = _connection_limit(self._settings.max_workers)
@@ -161,6 +163,16 @@ class Runtime:
         self._introduce(sockets)
         self.loop.call_soon(self._say_inited)
         self.pool.on_load_state = self._say_inited
+        self.pool.isolation.on_news = self._say_skipped
+
+    def _hide_secrets(self) -> None:
+        """Keep others of our user from looking in, before code of theirs runs."""
+        # Imported here for the reason the reaper has.
+        from isoruntime.sandbox import _libc, startup_secrets
+
+        startup_secrets.overwrite_environment(lambda name: name not in self._passed)
+        startup_secrets.overwrite_arguments(self._settings.secrets_in_arguments())
+        _libc.set_dumpable(False)
 
     def _introduce(self, sockets: list[socket.socket]) -> None:
         host, port = sockets[0].getsockname()[:2]
@@ -183,6 +195,14 @@ class Runtime:
         if is_ready and not self._has_said_inited:
             self._has_said_inited = True
             self._stdout.write(self._format.inited())
+
+    def _say_skipped(self, skipped: dict[str, str]) -> None:
+        """Write once what this host lacks to keep handlers inside."""
+        _log.info(
+            "sandbox %s without %s (isoruntime doctor says what to do)",
+            self._settings.sandbox,
+            ", ".join(f"{name} ({reason})" for name, reason in skipped.items()),
+        )
 
     def _health(self) -> Health:
         from isoruntime.frontend.routes import Health, load_failure
@@ -319,7 +339,19 @@ def _load_order(
         temp_base=temp_base,
         chaos=environ.get("ISORUNTIME_CHAOS", ""),
         credentials_in_environment=_CREDENTIALS in settings.env,
+        sandbox=settings.sandbox,
+        has_network=settings.network == "host",
+        allow_read=list(settings.allow_read),
+        allow_write=list(settings.allow_write),
     )
+
+
+def _preload(settings: Settings) -> Preload:
+    """Return where the handler is imported; under `strict` inside the walls only."""
+    preload = Preload(settings.preload)
+    if settings.sandbox == "strict" and preload is Preload.AUTO:
+        return Preload.NEVER
+    return preload
 
 
 def _phases(settings: Settings) -> frozenset[Phase]:

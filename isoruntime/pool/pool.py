@@ -25,6 +25,7 @@ from isoruntime.errors import (
     verdict_of_exit,
 )
 from isoruntime.loop import Loop, Timer
+from isoruntime.pool.isolation import Isolation
 from isoruntime.pool.states import WorkerEvent, WorkerState
 from isoruntime.pool.supervisor import LoadState, Preload, Supervisor
 from isoruntime.pool.worker import ExitReport, Worker
@@ -120,6 +121,7 @@ class WorkerPool:
         self.demand: Demand | None = None
         #: called whenever the handler has been loaded, or has not
         self.on_load_state: Callable[[], object] | None = None
+        self.isolation = Isolation()
         self._is_output_paused = False
         #: how many have died young since one has served anybody
         self._young_deaths = 0
@@ -513,6 +515,8 @@ class WorkerPool:
         if worker.state is WorkerState.BOOTING and frame.kind == Kind.READY:
             self._count_boot_out(worker)
             worker.on(WorkerEvent.READY)
+            if frame.meta:
+                self.isolation.learn_from_worker(frame.meta)
             worker.idle_since = self._loop.now()
             # Below the others: those that have worked already have their memory in
             # the caches, and their connections open.

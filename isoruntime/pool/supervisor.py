@@ -27,6 +27,7 @@ from isoruntime.errors import (
 )
 from isoruntime.loop import Loop, Timer
 from isoruntime.pool.backoff import Backoff
+from isoruntime.pool.isolation import Isolation
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.client import WorkerListener, Zygote
 from isoruntime.zygote.spawn import Spawned, spawn
@@ -58,6 +59,10 @@ class Preload(enum.Enum):
 
 class WorkerKeeper(WorkerListener, Protocol):
     """What the supervisor tells the pool."""
+
+    @property
+    def isolation(self) -> Isolation:
+        """What of the sandbox is in force."""
 
     @property
     def has_workers(self) -> bool:
@@ -168,7 +173,9 @@ class Supervisor:
 
     # What the zygote says.
 
-    def zygote_loaded(self, zygote: Zygote, threads: int, seconds: float) -> None:
+    def zygote_loaded(
+        self, zygote: Zygote, threads: int, seconds: float, skipped: dict[str, str]
+    ) -> None:
         """Take a zygote into service, or start another one that does not preload."""
         if zygote is not self.zygote or self._is_stopping:
             return
@@ -186,6 +193,7 @@ class Supervisor:
         if self._order.preload:
             _log.debug("the handler was imported in %.0f ms", seconds * 1000)
         self.state, self.error = LoadState.READY, None
+        self._pool.isolation.learn(skipped)
         self._pool.load_state_changed()
 
     def zygote_failed(self, zygote: Zygote, error_type: str, body: bytes) -> None:

@@ -198,6 +198,17 @@ def argv(value: str) -> tuple[str, ...]:
     return tuple(words)
 
 
+def absolute_path(value: str) -> tuple[str, ...]:
+    """Return an absolute path, of something that need not exist yet."""
+    path = text(value)
+    if not path.startswith("/"):
+        raise ValueError(
+            "is relative: give an absolute path, since handlers have a working"
+            " directory of their own"
+        )
+    return (os.path.normpath(path),)
+
+
 def variable_name(value: str) -> tuple[str, ...]:
     """Return the name of one variable that workers may be given, as a tuple."""
     name = value.strip()

@@ -326,6 +326,26 @@ class Settings:
         doc="variable that workers get besides the usual ones; may be repeated, the "
         "variable holds a comma list",
     )
+    allow_read: tuple[str, ...] = setting(
+        "--allow-read",
+        group="isolation",
+        parse=parse.absolute_path,
+        default=(),
+        kind="list",
+        metavar="PATH",
+        doc="path that handlers may read besides the system, the code and what is "
+        "installed; may be repeated, the variable holds a comma list",
+    )
+    allow_write: tuple[str, ...] = setting(
+        "--allow-write",
+        group="isolation",
+        parse=parse.absolute_path,
+        default=(),
+        kind="list",
+        metavar="PATH",
+        doc="path that handlers may write besides temporary folders and /mnt; may be "
+        "repeated, the variable holds a comma list",
+    )
     leftovers: str = setting(
         "--leftovers",
         group="isolation",
@@ -399,6 +419,14 @@ class Settings:
         if name not in self._values:
             raise KeyError(name)
         return self._sources.get(name, "default")
+
+    def secrets_in_arguments(self) -> list[str]:
+        """Return the secrets that stand on the command line for all to see."""
+        return [
+            ":".join(self.value_of(each.name))
+            for each in DECLARED
+            if each.is_secret and self.source(each.name) == each.flag
+        ]
 
     @property
     def memory_bytes(self) -> int:

@@ -15,6 +15,8 @@ one invocation can never answer another.
   no limit), and the context as a JSON object, one a line. The JSON comes last
   and is the same bytes for thousands of invocations, so both sides cache it.
 - `FAULT` and `FAILED`: the error's type; the body is the answer to the caller.
+- `READY`: mechanisms of the sandbox that were skipped, as a JSON object of name and
+  reason; nothing if all are in force.
 - `TOO_LARGE`: the size of the answer that was not sent, in bytes.
 
 Nothing here touches a file descriptor: frames become bytes and bytes become

@@ -25,6 +25,13 @@ class LoadOrder(NamedTuple):
     max_processes: int = 0
     #: where the workers' temporary folders are made; empty = nowhere
     temp_base: str = ""
+    #: off, standard or strict
+    sandbox: str = "off"
+    #: whether handlers reach the network of the host
+    has_network: bool = True
+    #: further paths that handlers may read, or write
+    allow_read: list[str] = []  # noqa: RUF012 - never changed
+    allow_write: list[str] = []  # noqa: RUF012 - never changed
     #: where a worker is to die, for tests of our own (`worker.chaos`)
     chaos: str = ""
     #: set the STS triple of each invocation in the worker's environment

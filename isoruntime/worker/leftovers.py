@@ -28,7 +28,7 @@ class Census:
 
     def __init__(self, memory_limit_mb: int) -> None:
         self._threads = _count_threads()
-        self._children_fd = _open_high(f"/proc/self/task/{os.getpid()}/children")
+        self._children_fd = _open_high("/proc/thread-self/children")
         self._memory_fd = _open_high("/proc/self/statm")
         page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._max_pages = int(memory_limit_mb * (1 << 20) * _FULL) // page_bytes

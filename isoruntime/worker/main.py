@@ -14,10 +14,12 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from isoruntime.contract.encoding import encode
 from isoruntime.sandbox import _libc
+from isoruntime.sandbox.descriptors import close_all_but
+from isoruntime.sandbox.walls import REQUIRED
 from isoruntime.wire.frames import (
     LEFTOVERS,
     NO_NONCE,
@@ -42,10 +44,13 @@ from isoruntime.worker.load import LoadError, load
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from isoruntime.sandbox.walls import Cell, Walls
     from isoruntime.wire.order import LoadOrder
     from isoruntime.worker.chaos import Chaos
-    from isoruntime.worker.pipes import Pipes
+    from isoruntime.worker.pipes import WorkerEnds
 
+#: What a user without an entry in /etc/passwd is called.
+_USER_NAME = "worker"
 #: Enough for the few sets of headers one function ever sees.
 _MAX_CONTEXTS = 64
 
@@ -76,24 +81,39 @@ def load_handlers(order: LoadOrder) -> Handlers:
     return Handlers(order)
 
 
-def run(
-    order: LoadOrder, handlers: Handlers | None, pipes: Pipes, folder: str | None
-) -> NoReturn:
-    """Be a worker, from the fork to the end of the process.
+class Birth(NamedTuple):
+    """What a worker is born with, beside the handlers."""
 
-    The zygote has seen to it that this process does not outlive it.
+    ends: WorkerEnds
+    walls: Walls
+    cell: Cell
+    #: who must not be outlived
+    parent: int
+    #: for temporary files, and removed after the worker's end; empty if there is none
+    folder: str
+    #: descriptors that user code opened when it was imported
+    users_fds: frozenset[int]
 
-    `folder` is for temporary files, and removed after the worker's end.
-    """
+
+def run(order: LoadOrder, handlers: Handlers | None, birth: Birth) -> NoReturn:
+    """Be a worker, from the fork to the end of the process."""
     os.setsid()
     _libc.become_subreaper()
-    pipes.move_into_place()
-    _volunteer_for_oom()
-    if folder is not None:
-        _move_temporary_files(folder)
-    faulthandler.enable(file=pipes.trace, all_threads=True)
-    faulthandler.register(STACK_SIGNAL, file=pipes.trace, all_threads=True)
-    worker = Worker(order, pipes)
+    ends, cell = birth.ends, birth.cell
+    ends.move_into_place()
+    kept = {0, 1, 2, *ends.in_order(), *birth.users_fds}
+    close_all_but(kept if cell.ruleset < 0 else {*kept, cell.ruleset})
+    _move_in(birth)
+    skipped = birth.walls.enclose_worker(cell, (ends.stdout_w, ends.stderr_w))
+    # Another user's process is no longer tied to its parent.
+    if not _libc.die_with_parent(birth.parent):
+        # Safe because nothing of the user's has run in here.
+        os._exit(0)
+    faulthandler.enable(file=ends.trace, all_threads=True)
+    faulthandler.register(STACK_SIGNAL, file=ends.trace, all_threads=True)
+    worker = Worker(order, ends, skipped)
+    if birth.walls.policy.is_strict and not REQUIRED.isdisjoint(skipped):
+        worker.refuse()
     if handlers is None:
         handlers = worker.load()
     worker.serve(handlers)
@@ -103,22 +123,16 @@ def _awaited(value: Any) -> object:
     return wait_for(value) if is_coroutine(value) else value
 
 
-def _volunteer_for_oom() -> None:
-    """Have the kernel, short of memory, end this process before any of ours."""
-    try:
-        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    except OSError:
+def _move_in(birth: Birth) -> None:
+    """Have temporary files, and what belongs into a home folder, go to our own."""
+    if not birth.folder:
         return
-    try:
-        os.write(fd, b"1000")
-    except OSError:
-        return
-    finally:
-        os.close(fd)
-
-
-def _move_temporary_files(folder: str) -> None:
-    os.environ["TMPDIR"] = folder
+    os.environ["TMPDIR"] = birth.folder
+    if birth.walls.is_up:
+        # That of the operator is out of reach, and none of a handler's business.
+        os.environ["HOME"] = birth.folder
+    if birth.cell.uid:
+        os.environ["USER"] = os.environ["LOGNAME"] = _USER_NAME
     tempfile: Any = sys.modules.get("tempfile")
     if tempfile is not None:
         # It has looked the folder up once, when the handler was imported.
@@ -128,14 +142,17 @@ def _move_temporary_files(folder: str) -> None:
 class Worker:
     """Answers requests with the user's functions."""
 
-    def __init__(self, order: LoadOrder, pipes: Pipes) -> None:
+    def __init__(
+        self, order: LoadOrder, ends: WorkerEnds, skipped: dict[str, str]
+    ) -> None:
         self._order = order
-        self._reply_fd = pipes.reply_w
-        self._output_fds = {pipes.stdout_w, pipes.stderr_w}
-        self._requests = open(pipes.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
+        self._skipped = skipped
+        self._reply_fd = ends.reply_w
+        self._output_fds = {ends.stdout_w, ends.stderr_w}
+        self._requests = open(ends.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
         self._pid = os.getpid()
         self._contexts: dict[bytes, dict[str, str]] = {}
-        self._trace_fd = pipes.trace
+        self._trace_fd = ends.trace
         self._read_frame, self._write_frame = read_frame, write_frame
         self._chaos: Chaos | None = None
         if order.chaos:
@@ -161,10 +178,18 @@ class Worker:
         try:
             return load_handlers(self._order)
         except LoadError as error:
-            body = load_fault_body(error)
-            kind = error.error_type.encode()
+            return self._fail(error.error_type.encode(), load_fault_body(error))
         except SystemExit as error:
-            self._leave(error)
+            return self._leave(error)
+
+    def refuse(self) -> NoReturn:
+        """Say which walls are missing, and end: nobody's code runs without them."""
+        reasons = "; ".join(f"{name}: {why}" for name, why in self._skipped.items())
+        message = f"--sandbox strict cannot be kept: {reasons}"
+        error = LoadError("RuntimeFault", message, [])
+        self._fail(b"RuntimeFault", load_fault_body(error))
+
+    def _fail(self, kind: bytes, body: bytes) -> NoReturn:
         output.flush()
         write_frame(self._reply_fd, Kind.FAILED, NO_NONCE, kind, body)
         # Safe because all that is left of this import is of no use to anybody.
@@ -173,7 +198,8 @@ class Worker:
     def serve(self, handlers: Handlers) -> NoReturn:
         """Answer requests until the front end closes the pipe."""
         census = Census(self._order.memory_limit_mb)
-        write_frame(self._reply_fd, Kind.READY, NO_NONCE)
+        skipped = json.dumps(self._skipped).encode() if self._skipped else b""
+        write_frame(self._reply_fd, Kind.READY, NO_NONCE, skipped)
         while (request := self._read_frame(self._requests)) is not None:
             self._acknowledge(request.nonce)
             self._answer(request, handlers, census)

@@ -29,8 +29,13 @@ Excess = tuple[str, int] | None
 class ZygoteListener(Protocol):
     """Who hears of a zygote itself."""
 
-    def zygote_loaded(self, zygote: Zygote, threads: int, seconds: float) -> None:
-        """Learn that the handler is imported; so many threads are running now."""
+    def zygote_loaded(
+        self, zygote: Zygote, threads: int, seconds: float, skipped: dict[str, str]
+    ) -> None:
+        """Learn that the handler is imported; so many threads are running now.
+
+        `skipped` are mechanisms of the sandbox that this host lacks, and why.
+        """
 
     def zygote_failed(self, zygote: Zygote, error_type: str, body: bytes) -> None:
         """Learn that the handler cannot be imported; `body` is the answer that says why."""
@@ -183,7 +188,9 @@ class Zygote:
                 self, fields["slot"], status, fields["peak_kb"], excess
             )
         elif kind == "loaded":
-            listener.zygote_loaded(self, fields["threads"], fields["seconds"])
+            listener.zygote_loaded(
+                self, fields["threads"], fields["seconds"], fields["skipped"]
+            )
         elif kind == "failed":
             listener.zygote_failed(self, fields["type"], fields["body"].encode())
         elif kind == "unforked":

@@ -13,10 +13,19 @@ from typing import Final
 _MODE: Final = 0o700
 
 
-def worker_folder(base: str, slot: int) -> str | None:
-    """Make and return the folder of one worker; None if the disk refuses it."""
-    # The zygote's pid is in the name for whoever has to clean up after its death.
-    path = f"{base}/{os.getpid()}-{slot}"
+def worker_folder(cell: str, slot: int, uid: int = 0) -> str | None:
+    """Make and return the folder of one worker; None if the disk refuses it.
+
+    It lies in that of its cell, whose name begins with the zygote's pid, for whoever
+    has to clean up after its death. With a `uid` the folder is that user's.
+    """
+    path = _made(f"{cell}/{slot}")
+    if path is not None and uid:
+        os.chown(path, uid, uid)
+    return path
+
+
+def _made(path: str) -> str | None:
     try:
         os.mkdir(path, _MODE)  # noqa: PTH102 - pathlib is slow to import
     except FileNotFoundError:

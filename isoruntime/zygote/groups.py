@@ -241,15 +241,19 @@ class Groups:
         self._locks.append(fd)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def take(self, slot: int) -> None:
-        """Have a group ready for a worker about to be forked, one used before if any."""
+    def take(self, slot: int) -> str:
+        """Return the group of a worker about to be forked, one used before if any.
+
+        Empty where there are no groups.
+        """
         if not self._homes:
-            return
+            return ""
         if not self._free:
             self._made += 1
             self._make(f"{self._made}")
             self._free.append(f"{self._made}")
-        self._taken[slot] = self._free.pop()
+        name = self._taken[slot] = self._free.pop()
+        return name
 
     def _make(self, name: str) -> None:
         for home in self._homes:
@@ -260,17 +264,13 @@ class Groups:
         if self.alarm >= 0:
             _try(_connect, f"{self._memory_home}/{name}", self.alarm)
 
-    def enter(self, slot: int) -> None:
+    def enter(self, name: str) -> None:
         """Make this process, a worker that has just been forked, live in its group.
 
         Takes 11 ms if nobody has done so for a while.
         """
-        for home in self._homes:
-            put(f"{home}/{self._taken[slot]}/{_PROCS}", b"0")
-        # Held open here they would keep the lock when the zygote is gone.
-        for fd in (*self._locks, self.alarm):
-            if fd >= 0:
-                os.close(fd)
+        for home in self._homes if name else ():
+            put(f"{home}/{name}/{_PROCS}", b"0")
 
     def silence(self) -> None:
         """Take note of an alarm: the next one will be heard again."""

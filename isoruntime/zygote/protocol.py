@@ -8,7 +8,8 @@ joined. It is a JSON object with the key `is`:
                           kill {slot}         the worker and all its descendants
                           watch {on}          sample memory while work is done
                           end {}              with all workers; the front end goes on
-    zygote -> front end   loaded {threads, seconds}
+    zygote -> front end   loaded {threads, seconds, skipped}
+                              `skipped`: mechanisms of the sandbox, and why
                           failed {type, body}           the handler does not load
                           forked {slot, pid} + descriptors
                           unforked {slot, reason}       the system refused
@@ -40,7 +41,7 @@ _FIELDS: Final[dict[str, dict[str, type]]] = {
     "kill": {"slot": int},
     "watch": {"on": bool},
     "end": {},
-    "loaded": {"threads": int, "seconds": float},
+    "loaded": {"threads": int, "seconds": float, "skipped": dict},
     "failed": {"type": str, "body": str},
     "forked": {"slot": int, "pid": int, "has": list},
     "unforked": {"slot": int, "reason": str},

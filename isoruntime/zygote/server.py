@@ -17,14 +17,19 @@ import time
 from typing import Any, NoReturn
 
 from isoruntime.sandbox import _libc
+from isoruntime.sandbox.descriptors import open_now
+from isoruntime.sandbox.walls import Cell, Policy, Walls
 from isoruntime.wire.order import LoadOrder
 from isoruntime.worker import load, output
 from isoruntime.worker import main as worker_main
 from isoruntime.worker.faults import load_fault_body
-from isoruntime.worker.pipes import Pipes
+from isoruntime.worker.pipes import Pipes, WorkerEnds
 from isoruntime.zygote import protocol, tree
+from isoruntime.zygote.cells import Cells
 from isoruntime.zygote.folders import remove, remove_orphaned, worker_folder
 from isoruntime.zygote.groups import Groups
+from isoruntime.zygote.keeper import Exited
+from isoruntime.zygote.volunteers import Volunteering
 from isoruntime.zygote.watchdog import Excess, Watchdog
 
 #: The kernel says that it will kill, and does so a little later: how long to look.
@@ -64,13 +69,28 @@ def main(control_fd: int, front_end: int) -> NoReturn:
     # code has started goes too. While it is imported nobody looks at the control
     # socket, so the kernel sends a signal; later the socket's end is noticed.
     signal.signal(_ORPHANED, zygote.end_orphaned)
+    zygote.enclose()
     if not _libc.die_with_parent(front_end, _ORPHANED):
         zygote.end_orphaned()
     if order.preload:
         zygote.preload()
     else:
-        zygote.say("loaded", threads=1, seconds=0.0)
+        zygote.say_loaded(threads=1, seconds=0.0)
     zygote.serve()
+
+
+def policy_of(order: LoadOrder, front_end: int) -> Policy:
+    """Return what the order asks of the sandbox."""
+    return Policy(
+        profile=order.sandbox,
+        has_network=order.has_network,
+        code_dir=order.code_dir,
+        temp_base=order.temp_base,
+        allow_read=tuple(order.allow_read),
+        allow_write=tuple(order.allow_write),
+        front_end=front_end,
+        max_processes=order.max_processes,
+    )
 
 
 def prepare(order: LoadOrder) -> None:
@@ -100,6 +120,12 @@ class ZygoteServer:
         self._peaks_kb: dict[int, int] = {}
         self._handlers: worker_main.Handlers | None = None
         self._folders: dict[int, str] = {}  # pid -> temporary folder
+        self._walls = Walls(policy_of(order, front_end))
+        self._volunteering = Volunteering()
+        self._cells = Cells(self._walls, self._become_worker, self._volunteering)
+        self._cell_of: dict[int, Cell] = {}  # slot -> where its worker lives
+        self._users_fds: frozenset[int] = frozenset()
+        self._poll = select.poll()
         self._watchdog = Watchdog(order.memory_limit_mb, order.max_processes)
         self._groups = Groups(front_end, order.memory_limit_mb, order.max_processes)
         # When to look again who was killed, the next one last.
@@ -120,9 +146,19 @@ class ZygoteServer:
         except OSError:
             self._end()
 
+    def say_loaded(self, threads: int, seconds: float) -> None:
+        """Tell that workers can be forked from now on."""
+        skipped = self._walls.skipped
+        self.say("loaded", threads=threads, seconds=seconds, skipped=skipped)
+
+    def enclose(self) -> None:
+        """Give up what is not needed, before any of the user's code runs."""
+        self._walls.enclose_zygote()
+
     def preload(self) -> None:
         """Import the handler here, once for all workers."""
         started = time.monotonic()
+        ours = open_now()
         try:
             self._handlers = worker_main.load_handlers(self._order)
         except load.LoadError as error:
@@ -131,6 +167,7 @@ class ZygoteServer:
             self._end()
         # An import may have changed what we rely on.
         self._watch_children()
+        self._users_fds = open_now() - ours
         sys.stdout.flush()
         sys.stderr.flush()
         threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - pathlib is slow to import
@@ -138,7 +175,7 @@ class ZygoteServer:
         # so copy, every page with an object on it.
         gc.collect()
         gc.freeze()
-        self.say("loaded", threads=threads, seconds=time.monotonic() - started)
+        self.say_loaded(threads, time.monotonic() - started)
 
     def _watch_children(self) -> None:
         signal.signal(signal.SIGCHLD, _note_signal)
@@ -146,13 +183,11 @@ class ZygoteServer:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
 
-    def _make_poll(self) -> select.poll:
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(self._wake_r, select.POLLIN)
+    def _fill_poll(self) -> None:
+        self._poll.register(self._control, select.POLLIN)
+        self._poll.register(self._wake_r, select.POLLIN)
         if self._groups.alarm >= 0:
-            poll.register(self._groups.alarm, select.POLLIN)
-        return poll
+            self._poll.register(self._groups.alarm, select.POLLIN)
 
     def serve(self) -> NoReturn:
         """Take orders and reap, until the front end is gone."""
@@ -160,26 +195,31 @@ class ZygoteServer:
         self._groups.open()
         if self._order.temp_base:
             remove_orphaned(self._order.temp_base)
-        poll = self._make_poll()
+        self._fill_poll()
         # A worker may have been reaped before the first poll could know of it.
         self._reap()
         while True:
-            for fd, _ in poll.poll(self._wait_ms()):
-                if fd == self._wake_r:
-                    self._drain_wakeups()
-                    self._reap()
-                elif fd == self._groups.alarm:
-                    self._groups.silence()
-                    now = time.monotonic()
-                    self._looks = [now + wait for wait in reversed(_LOOK_AGAIN_S)]
-                    self._look_for_victims()
-                else:
-                    self._take_order()
+            for fd, _ in self._poll.poll(self._wait_ms()):
+                self._act_on(fd)
             if self._looks and time.monotonic() >= self._looks[-1]:
                 self._looks.pop()
                 self._look_for_victims()
             if self._is_watching and time.monotonic() >= self._next_sample_at:
                 self._sample()
+
+    def _act_on(self, fd: int) -> None:
+        if fd == self._control.fileno():
+            self._take_order()
+        elif fd == self._wake_r:
+            self._drain_wakeups()
+            self._reap()
+        elif fd == self._groups.alarm:
+            self._groups.silence()
+            now = time.monotonic()
+            self._looks = [now + wait for wait in reversed(_LOOK_AGAIN_S)]
+            self._look_for_victims()
+        else:
+            self._hear_keeper(fd)
 
     def _wait_ms(self) -> float | None:
         due = self._looks[-1:]
@@ -228,29 +268,40 @@ class ZygoteServer:
             self._end()
 
     def _fork(self, slot: int) -> None:
-        order = self._order
-        pipes = Pipes(split_output=order.split_output)
-        folder = worker_folder(order.temp_base, slot) if order.temp_base else None
-        self._groups.take(slot)
+        pipes = Pipes(split_output=self._order.split_output)
+        cell = self._cells.take()
+        group = self._groups.take(slot)
+        is_strict = self._walls.policy.is_strict
+        folder = worker_folder(cell.folder, slot, cell.uid) if cell.folder else None
+        pidfd = -1
         try:
-            # Safe because there is one thread, so nothing is locked by another.
-            pid = os.fork()
+            if is_strict:
+                keeper = self._cells.keeper_of(cell, self._poll)
+                pid, pidfd = keeper.fork(pipes.worker, group)
+            else:
+                pid = self._fork_here(cell, group, pipes, folder or "")
         except OSError as error:
             pipes.close()
             self._groups.give_back(slot, was_killed=False)
             if folder is not None:
                 remove(folder)
+            if is_strict:
+                self._cells.abandon(cell)
+            else:
+                self._cells.give_back(cell)
             self.say("unforked", slot=slot, reason=str(error))
             return
-        if pid == 0:
-            self._become_worker(slot, pipes, folder)
         self._slots[slot], self._pids[pid] = pid, slot
+        self._cell_of[slot] = cell
         if folder is not None:
             self._folders[pid] = folder
+        self._hand_over(slot, pid, pidfd, pipes)
+
+    def _hand_over(self, slot: int, pid: int, pidfd: int, pipes: Pipes) -> None:
         names, fds = pipes.front_end_side()
         # Safe because the child is not reaped yet, so the pid is still its own.
         try:
-            fds.append(os.pidfd_open(pid))
+            fds.append(os.pidfd_open(pid) if pidfd < 0 else pidfd)
             names.append("pidfd")
         except OSError:
             pass
@@ -264,26 +315,59 @@ class ZygoteServer:
             if "pidfd" in names:
                 os.close(fds[-1])
 
-    def _become_worker(self, slot: int, pipes: Pipes, folder: str | None) -> NoReturn:
+    def _fork_here(self, cell: Cell, group: str, pipes: Pipes, folder: str) -> int:
+        with self._volunteering:
+            # Safe because there is one thread, so nothing is locked by another.
+            pid = os.fork()
+        if pid == 0:
+            self._become_worker(pipes.worker, cell, group, folder)
+        return pid
+
+    def _become_worker(
+        self, ends: WorkerEnds, cell: Cell, group: str, folder: str
+    ) -> NoReturn:
         # Safe because this is the only thread; and whatever happens here, control
-        # never returns into the zygote's own loop.
+        # never returns into the zygote's own loop, or the keeper's.
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(_ORPHANED, signal.SIG_DFL)
-            self._control.close()
-            os.close(self._wake_r)
-            os.close(self._wake_w)
-            pipes.close_front_end_side()
-            # Entering the group takes so long that the zygote may die meanwhile.
-            if _libc.die_with_parent(self._pid):
-                self._groups.enter(slot)
-            if os.getppid() != self._pid:
+            parent = os.getppid()
+            # Entering the group takes so long that the parent may die meanwhile.
+            if not _libc.die_with_parent(parent):
                 os._exit(0)
-            worker_main.run(self._order, self._handlers, pipes, folder)
+            self._groups.enter(group)
+            birth = worker_main.Birth(
+                ends, self._walls, cell, parent, folder, self._users_fds
+            )
+            worker_main.run(self._order, self._handlers, birth)
+        except BaseException:  # noqa: BLE001 - nobody is above to tell
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
         finally:
             # EX_SOFTWARE; nobody reads a meaning into it.
             os._exit(70)
+
+    def _hear_keeper(self, fd: int) -> None:
+        """Take note that the worker in a cell has ended, or that the cell has."""
+        keeper = self._cells.keeper_at(fd)
+        if keeper is None:
+            return
+        exited = keeper.exited()
+        if exited is None:
+            self._poll.unregister(fd)
+            self._cells.abandon(keeper.cell)
+            # With its init the kernel has killed all of the cell.
+            exited = Exited(signal.SIGKILL, 0)
+        number = keeper.cell.number
+        for slot in [at for at, cell in self._cell_of.items() if cell.number == number]:
+            self._forget(slot, *exited)
+
+    def _forget(self, slot: int, status: int, max_rss_kb: int) -> None:
+        pid = self._slots.pop(slot)
+        del self._pids[pid]
+        self._cells.give_back(self._cell_of.pop(slot))
+        self._report_exit(slot, pid, status, max_rss_kb)
 
     def _kill(self, slot: int) -> None:
         pid = self._slots.get(slot)
@@ -301,11 +385,9 @@ class ZygoteServer:
             if pid == 0:
                 break
             self._doomed.discard(pid)
-            slot = self._pids.pop(pid, None)
-            if slot is None:
-                continue
-            del self._slots[slot]
-            self._report_exit(slot, pid, status, usage.ru_maxrss)
+            slot = self._pids.get(pid)
+            if slot is not None:
+                self._forget(slot, status, usage.ru_maxrss)
         self._kill_orphans()
         self._groups.tidy()
 
@@ -333,12 +415,13 @@ class ZygoteServer:
             remove(folder)
 
     def _kill_orphans(self) -> None:
-        """Kill what dead workers left behind: every child that is no worker.
+        """Kill what dead workers left behind: every child that is no one of ours.
 
         Whatever these leave in turn arrives here with their own deaths.
         """
+        keepers = self._cells.keeper_pids
         for pid in tree.children_of(os.getpid()):
-            if pid not in self._pids and pid not in self._doomed:
+            if not (pid in self._pids or pid in self._doomed or pid in keepers):
                 self._doomed.add(pid)
                 tree.kill_tree(pid)
 

@@ -96,9 +96,18 @@ def _resident_kb(pid: int) -> int:
     return int(data.split(None, 2)[1]) * _PAGE_KB if data else 0
 
 
+def _private_kb(pid: int) -> int:
+    """Return the memory that is of no file, in full though it may be shared."""
+    fields = tree.read_once(f"/proc/{pid}/statm").split(None, 3)
+    return (int(fields[1]) - int(fields[2])) * _PAGE_KB if fields else 0
+
+
 def _share_kb(pid: int) -> int:
     """Return what a process takes, each shared page divided by its users."""
     data = tree.read_once(f"/proc/{pid}/smaps_rollup")
+    if not data:
+        # It has ended, or nobody may look so closely at what is not dumpable.
+        return _private_kb(pid)
     parts = {
         name: int(rest.split(None, 1)[0])
         for name, _, rest in (line.partition(b":") for line in data.splitlines()[1:])

@@ -133,7 +133,7 @@ class FakeZygote:
             return
         if self.loads or not self.order.preload:
             self.has_loaded = True
-            self._listener.zygote_loaded(self, 1, 0.0)  # type: ignore[arg-type]
+            self._listener.zygote_loaded(self, 1, 0.0, {})  # type: ignore[arg-type]
         else:
             self._listener.zygote_failed(self, "UserCodeError", b"{}")  # type: ignore[arg-type]
             self._orders.append(("end", 0))

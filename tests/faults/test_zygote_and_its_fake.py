@@ -53,7 +53,9 @@ class Hearing:
         spawned = spawn(environment) if make is Zygote else environment
         self.zygote = make(self.loop, self, self, order, spawned)
 
-    def zygote_loaded(self, zygote: Any, threads: int, seconds: float) -> None:
+    def zygote_loaded(
+        self, zygote: Any, threads: int, seconds: float, skipped: dict[str, str]
+    ) -> None:
         self.loaded.append(threads)
 
     def zygote_failed(self, zygote: Any, error_type: str, body: bytes) -> None:

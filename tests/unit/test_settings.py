@@ -45,6 +45,9 @@ VARIABLES = {
     "sandbox": "ISORUNTIME_SANDBOX",
     "network": "ISORUNTIME_NETWORK",
     "env": "ISORUNTIME_ENV",
+    # Beside the interface: whoever widens the walls has to be able to say how far.
+    "allow_read": "ISORUNTIME_ALLOW_READ",
+    "allow_write": "ISORUNTIME_ALLOW_WRITE",
     "preload": "ISORUNTIME_PRELOAD",
     "leftovers": "ISORUNTIME_LEFTOVERS",
     "errors": "ISORUNTIME_ERRORS",

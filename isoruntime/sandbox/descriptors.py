@@ -1,0 +1,43 @@
+"""Closed descriptors: a worker has those of its own, and no others.
+
+A fork copies all of the zygote's, its control socket among them. What user code
+opened while it was imported is user code's, and stays.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: The zygote holds a few dozen. Where the kernel cannot close a whole range at once
+#: (before 5.9), each number up to here is tried.
+_HIGHEST: Final = 4096
+
+
+def open_now() -> frozenset[int]:
+    """Return what is open in this process."""
+    # The list holds the number that the listing itself took, which is closed by now.
+    found = map(int, os.listdir("/proc/self/fd"))  # noqa: PTH208 - pathlib is slow to import
+    return frozenset(fd for fd in found if _is_open(fd))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every descriptor that is not in `keep`."""
+    first = 0
+    for fd in sorted(keep):
+        # Never an empty range: Python hands that on as one without an end.
+        if fd > first:
+            os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, max(first + 1, _HIGHEST))

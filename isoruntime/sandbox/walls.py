@@ -1,0 +1,263 @@
+"""The walls: everything that a zygote and its workers give up, in an order that works.
+
+    zygote, before user code is imported        worker, before its first request
+    ------------------------------------        --------------------------------
+    no new privileges                           limits (rlimits)
+    not dumpable                                its uid, or no capabilities
+    capabilities it does not need               not dumpable
+    Landlock, wide                    standard  umask                       strict
+    system call filter                standard  Landlock: its own folder only
+                                                system call filter          strict
+
+Importing a handler runs code of the user's in the zygote. Under `standard` that
+happens inside the walls, and workers inherit them: what is done once there costs no
+worker anything. Under `strict` a worker lives in namespaces of its own, which cannot be
+made from inside the walls; so there the zygote imports nothing, unless it is told that
+module-level code is trusted (`--preload always`).
+
+What the kernel refuses is skipped, with the reason. Who asked for `strict` was promised
+more: there `REQUIRED` says what may not be missing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from isoruntime.sandbox import (
+    _libc,
+    capabilities,
+    identity,
+    landlock,
+    paths,
+    rlimits,
+    seccomp,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+#: Mechanisms without which `strict` refuses to go on.
+REQUIRED: Final = frozenset(
+    {"no-new-privileges", "capabilities", "landlock", "seccomp"}
+)
+#: What a zygote needs besides to make cells.
+_CAPABILITIES_FOR_CELLS: Final = frozenset(
+    {"SYS_ADMIN", "SYS_CHROOT", "SETPCAP", "SETFCAP", "NET_ADMIN"}
+)
+
+
+class Policy(NamedTuple):
+    """What is asked for."""
+
+    #: off, standard or strict
+    profile: str = "off"
+    #: whether handlers reach the network of the host
+    has_network: bool = True
+    code_dir: str = "."
+    #: the folder that holds the workers' temporary folders; empty if there is none
+    temp_base: str = ""
+    #: further paths that handlers may read, or write
+    allow_read: tuple[str, ...] = ()
+    allow_write: tuple[str, ...] = ()
+    front_end: int = 0
+    #: processes of one worker's tree; 0 = no limit
+    max_processes: int = 0
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether every worker lives in a cell with namespaces of its own."""
+        return self.profile == "strict"
+
+
+class Cell(NamedTuple):
+    """Where one worker after the other lives: what they have in common."""
+
+    number: int
+    #: the folder that holds the temporary folder of the worker; empty if there is none
+    folder: str = ""
+    #: 0 where workers keep the user that the runtime was started by
+    uid: int = 0
+    #: a prepared set of Landlock rules, -1 without
+    ruleset: int = -1
+
+
+class Walls:
+    """What was asked for, and what became of it on this host."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        #: mechanism -> why it is not in force
+        self.skipped: dict[str, str] = {}
+        self._uid = 0
+        self._program = b""
+        self._has_landlock = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there are any."""
+        return self.policy.profile != "off"
+
+    def _attempt(self, mechanism: str, step: Callable[..., Any], *words: Any) -> bool:
+        try:
+            step(*words)
+        except OSError as error:
+            self.skipped[mechanism] = error.strerror or str(error)
+            return False
+        return True
+
+    # In the zygote.
+
+    def enclose_zygote(self) -> None:
+        """Give up, in this process, what neither it nor a worker will need."""
+        if not self.is_up:
+            return
+        self._attempt("no-new-privileges", _libc.set_no_new_privileges)
+        self._attempt("non-dumpable", _libc.set_dumpable, False)
+        self._choose_uid()
+        needed = capabilities.ZYGOTE
+        if self.policy.is_strict:
+            needed |= _CAPABILITIES_FOR_CELLS
+        self._attempt("capabilities", capabilities.keep, needed)
+        self._has_landlock = not (reason := landlock.reason())
+        if reason:
+            self.skipped["landlock"] = reason
+        elif not landlock.has_scopes():
+            self.skipped["landlock-scopes"] = "the kernel is older than 6.12"
+        self._attempt("seccomp", self._compile_filter)
+        if not self.policy.is_strict:
+            self._enclose_for_import()
+
+    def _choose_uid(self) -> None:
+        reason = identity.available() or identity.reachable(
+            paths.needed_by_all(self.policy.code_dir)
+        )
+        if reason:
+            self.skipped["uid"] = reason
+            return
+        self._uid = identity.base_uid(self.policy.front_end)
+        if self.policy.temp_base:
+            # To be passed through, not to be looked around in.
+            os.chmod(self.policy.temp_base, 0o711)  # noqa: PTH101, S103 - see above
+
+    def _compile_filter(self) -> None:
+        policy = self.policy
+        # A worker that cannot be kept from signalling by Landlock is kept from it by
+        # the numbers of those it must not reach; other workers cannot be named ahead.
+        is_scoped = self._has_landlock and landlock.has_scopes()
+        guarded = () if is_scoped else (policy.front_end, os.getpid())
+        wanted = seccomp.SystemCalls(
+            has_network=policy.has_network or policy.is_strict, guarded=guarded
+        )
+        self._program = seccomp.program(wanted)
+
+    def _enclose_for_import(self) -> None:
+        """Put this process inside, since it is about to run code of the user's."""
+        policy = self.policy
+        if self._has_landlock:
+            grants = paths.for_zygote(
+                policy.code_dir, policy.temp_base, policy.allow_read, policy.allow_write
+            )
+            self._has_landlock = self._attempt("landlock", self._restrict, grants)
+        if self._program:
+            self._attempt("seccomp", seccomp.install, self._program)
+
+    def _restrict(self, grants: landlock.Grants) -> None:
+        ruleset = landlock.prepare(grants, network=self.policy.has_network)
+        try:
+            landlock.restrict(ruleset)
+        finally:
+            os.close(ruleset)
+
+    def make_cell(self, number: int) -> Cell:
+        """Return the place for one worker after the other, with all that can be prepared."""
+        policy = self.policy
+        folder = ""
+        if policy.temp_base and not policy.is_strict:
+            folder = f"{policy.temp_base}/{os.getpid()}-{number}"
+        if folder:
+            _make_folder(folder)
+        if not self.is_up:
+            return Cell(number, folder)
+        # Workers of `standard` share a uid, since they share /tmp: a file that one has
+        # left there belongs to the next one too, as handlers expect.
+        uid = self._uid and self._uid + (
+            number % identity.UIDS_PER_RUNTIME if policy.is_strict else 0
+        )
+        if folder and uid:
+            os.chown(folder, uid, uid)
+        ruleset = -1
+        if self._has_landlock and not policy.is_strict:
+            ruleset = self._prepare(folder)
+        return Cell(number, folder, uid, ruleset)
+
+    def _prepare(self, folder: str) -> int:
+        policy = self.policy
+        grants = paths.for_worker(
+            policy.code_dir, folder or None, policy.allow_read, policy.allow_write
+        )
+        try:
+            return landlock.prepare(
+                grants, network=policy.has_network or policy.is_strict
+            )
+        except OSError as error:
+            self.skipped["landlock"] = error.strerror or str(error)
+            return -1
+
+    # In the keeper of a cell, under `strict`.
+
+    def with_ruleset(self, cell: Cell) -> Cell:
+        """Return the cell with rules for what its worker finds there now."""
+        if not self._has_landlock:
+            return cell
+        if cell.ruleset >= 0:
+            os.close(cell.ruleset)
+        return cell._replace(ruleset=self._prepare(""))
+
+    # In a worker.
+
+    def enclose_worker(self, cell: Cell, outputs: Iterable[int]) -> dict[str, str]:
+        """Give up everything that user code has no need of; there is no way back.
+
+        `outputs` are pipes that the worker, under its own uid, may open again by name
+        (/dev/stdout). Return what had to be skipped, and why.
+        """
+        if not self.is_up:
+            return {}
+        policy = self.policy
+        self.skipped = {}
+        has_own_uid = bool(cell.uid) and policy.is_strict
+        self._attempt(
+            "rlimits", self._limit, policy.max_processes if has_own_uid else None
+        )
+        if not (cell.uid and self._attempt("uid", _become, cell.uid, outputs)):
+            self._attempt("capabilities", capabilities.drop_all)
+        if os.getuid() == 0 or cell.uid or not self._has_landlock:
+            # Elsewhere the zygote could not read how much memory is in use any more,
+            # and Landlock keeps everybody else out.
+            self._attempt("non-dumpable", _libc.set_dumpable, False)
+        if policy.is_strict:
+            os.umask(0o077)
+        if cell.ruleset >= 0:
+            self._attempt("landlock", landlock.restrict, cell.ruleset)
+            os.close(cell.ruleset)
+        if policy.is_strict and self._program:
+            self._attempt("seccomp", seccomp.install, self._program)
+        return self.skipped
+
+    def _limit(self, max_processes: int | None) -> None:
+        rlimits.apply(max_processes=max_processes, strict=self.policy.is_strict)
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)  # noqa: PTH103 - pathlib is slow to import
+    except OSError:
+        # A full disk, say: then its workers have no folder either.
+        return
+
+
+def _become(uid: int, outputs: Iterable[int]) -> None:
+    for fd in outputs:
+        os.fchown(fd, uid, uid)
+    identity.take(uid)
