@@ -382,3 +382,8 @@ def _real(path: str) -> str:
 
 def _once(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(paths))
+
+
+def needed_by_all(code_dir: str) -> list[str]:
+    """Return the folders that a worker must be able to enter to run anything at all."""
+    return [path for path in (*_of_python(), code_dir) if os.path.exists(path)]  # noqa: PTH110
