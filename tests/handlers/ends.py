@@ -19,7 +19,8 @@ from typing import Any
 import waits  # type: ignore[import-not-found]  # from the code directory
 
 #: More descriptors than any worker has.
-MANY_FDS = 4096
+#: As many as a worker may have, one aside.
+MANY_FDS = 4095
 COVERS: list[int] = []
 HEADER = struct.Struct("!BBHIQ16s")
 RESULT = 7

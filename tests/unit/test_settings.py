@@ -103,6 +103,8 @@ def test_the_defaults_are_those_of_the_interface() -> None:
         "sandbox": "standard",
         "network": "host",
         "env": (),
+        "allow_read": (),
+        "allow_write": (),
         "preload": "auto",
         "leftovers": "kill",
         "errors": "fc",
