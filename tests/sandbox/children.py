@@ -25,6 +25,7 @@ def in_child(function: Callable[[], Any]) -> Any:
     if pid == 0:
         # Whatever happens, control never goes back to the test that is running above.
         try:
+            expire()
             os.close(reader)
             _write_all(writer, _answer(function))
         finally:
@@ -50,13 +51,19 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 @contextmanager
-def a_child(prepare: Callable[[], Any]) -> Iterator[int]:
-    """Yield the pid of a fork that has called `prepare` and then waits to be killed."""
+def a_child(prepare: Callable[[], Any], *, is_awaited: bool = True) -> Iterator[int]:
+    """Yield the pid of a fork that has called `prepare` and then waits to be killed.
+
+    Not `is_awaited`: of one that may be in the middle of it.
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
+            expire()
             os.close(reader)
+            if not is_awaited:
+                os.close(writer)
             prepare()
             os.write(writer, b"x")
             os.close(writer)
@@ -66,11 +73,19 @@ def a_child(prepare: Callable[[], Any]) -> Iterator[int]:
     os.close(writer)
     try:
         with os.fdopen(reader, "rb") as answers:
-            assert answers.read() == b"x", "the child could not prepare"
+            ready = answers.read()
+        assert ready == b"x" or not is_awaited, "the child could not prepare"
         yield pid
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def expire() -> None:
+    """End this process after a while, should the test not see to it."""
+    # The handler in place is that of the test's own time limit.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(30)
 
 
 def error_of(function: Callable[..., Any], *arguments: Any) -> int:
