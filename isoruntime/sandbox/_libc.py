@@ -13,6 +13,7 @@ import signal
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_GET_PDEATHSIG: Final = 2
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_SECCOMP: Final = 22
 _PR_CAPBSET_READ: Final = 23
@@ -74,6 +75,14 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> bool:
     """
     _prctl(_PR_SET_PDEATHSIG, number)
     return os.getppid() == parent
+
+
+def parent_death_signal() -> int:
+    """Return the signal that this process gets when its parent ends; 0 for none."""
+    number = ctypes.c_int()
+    words = (ctypes.byref(number), *(ctypes.c_ulong(0) for _ in range(3)))
+    _check(_libc.prctl(_PR_GET_PDEATHSIG, *words))
+    return number.value
 
 
 def become_subreaper() -> None:
