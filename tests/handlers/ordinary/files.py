@@ -378,7 +378,9 @@ def copy_trees() -> None:
 @action("copying the code directory")
 def copy_the_code() -> None:
     with folder() as root:
-        shutil.copytree(HERE, root / "code")
+        shutil.copytree(
+            HERE, root / "code", ignore=shutil.ignore_patterns("__pycache__")
+        )
         assert (root / "code" / "data.json").exists()
 
 
