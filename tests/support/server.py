@@ -168,6 +168,7 @@ class Server:
             "TMPDIR": str(self._temp_dir),
             "PYTHONPATH": str(PROJECT),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "ISORUNTIME_SANDBOX": os.environ.get("ISO_TEST_SANDBOX", "standard"),
             "ISORUNTIME_PYTHON": sys.executable,
             MARK: self._mark,
             **(env or {}),
