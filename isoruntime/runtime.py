@@ -303,18 +303,26 @@ def _note_signal(number: int, frame: object) -> None:
 
 def _make_temp_base(environ: Mapping[str, str]) -> str:
     """Make the folder for the workers' temporary folders; empty if that fails."""
-    parent = environ.get("TMPDIR") or "/tmp"  # noqa: S108 - it is the parent only
-    path = f"{parent}/isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        os.mkdir(path, 0o700)  # noqa: PTH102 - pathlib is not imported at the start
-    except OSError as error:
-        _log.warning(
-            "no folder for temporary files can be made in %s (%s); workers share it",
-            parent,
-            error.strerror,
-        )
-        return ""
-    return path
+    from isoruntime.sandbox.paths import temp_parents
+
+    name = f"isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
+    problems = []
+    for parent in temp_parents(environ):
+        path = f"{parent}/{name}"
+        try:
+            os.makedirs(path, 0o700)  # noqa: PTH103 - pathlib is not imported here
+        except OSError as error:
+            problems.append(f"{parent}: {error.strerror}")
+            continue
+        # What the operator chose is never replaced by another place in silence.
+        if parent != environ.get("TMPDIR", parent):
+            _log.warning("temporary files go to %s (%s)", path, "; ".join(problems))
+        return path
+    _log.warning(
+        "no folder for temporary files can be made (%s); workers share /tmp",
+        "; ".join(problems),
+    )
+    return ""
 
 
 def _load_order(

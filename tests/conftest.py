@@ -14,7 +14,7 @@ from tests.support.server import Serve, Server
 from tests.waiting import wait_until
 
 #: The parts of the suite that start processes.
-_WITH_PROCESSES = {"contract", "e2e", "faults"}
+_WITH_PROCESSES = {"contract", "e2e", "faults", "sandbox"}
 
 
 @pytest.fixture(autouse=True)

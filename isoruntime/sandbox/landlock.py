@@ -79,6 +79,8 @@ class Grants(NamedTuple):
     write: tuple[str, ...]
     #: folders of which the names below may be listed, and no more
     listed: tuple[str, ...] = ()
+    #: folders of which the empty folders below may be removed, and no more
+    pruned: tuple[str, ...] = ()
 
 
 def version() -> int:
@@ -172,6 +174,7 @@ def _add(fd: int, grants: Grants, known: int) -> None:
         (grants.read, _READ),
         (grants.write, _WRITE),
         (grants.listed, _READ_DIR),
+        (grants.pruned, _REMOVE_DIR),
     ):
         for path in paths:
             _add_one(fd, path, rights & known)

@@ -180,22 +180,26 @@ def for_zygote(
     temp_base: str,
     allow_read: Iterable[str] = (),
     allow_write: Iterable[str] = (),
-    cgroups: Iterable[str] = ("/sys/fs/cgroup",),
+    cgroups: Iterable[str] = (),
 ) -> Grants:
     """Return what a zygote may reach: all that its workers may, and its own work.
 
-    That is their temporary folders below `temp_base`, their groups below `cgroups`, and
-    `__pycache__` beside the modules it imports. The kernel cannot grant files by a
-    pattern, so the last means the whole code folder.
+    That is their temporary folders below `temp_base`, their groups below `cgroups`,
+    both of which it removes at its end, and `__pycache__` beside the modules it
+    imports. The kernel cannot grant files by a pattern, so the last means the whole
+    code folder.
     """
     private = {_real(temp_base)} if temp_base else set()
     grants = for_worker(code_dir, None, allow_read, allow_write)
     write = [*grants.write, *cgroups]
+    made = [*cgroups]
     if temp_base:
         write.append(temp_base)
+        made.append(temp_base)
+    pruned = _once(os.path.dirname(path) for path in made)  # noqa: PTH120
     if not _holds_private(_real(code_dir), private):
         write.append(code_dir)
-    return grants._replace(write=_once(write))
+    return grants._replace(write=_once(write), pruned=pruned)
 
 
 def code_is_writable(grants: Grants, code_dir: str) -> bool:

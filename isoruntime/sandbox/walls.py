@@ -108,8 +108,11 @@ class Walls:
 
     # In the zygote.
 
-    def enclose_zygote(self) -> None:
-        """Give up, in this process, what neither it nor a worker will need."""
+    def enclose_zygote(self, cgroups: Iterable[str] = ()) -> None:
+        """Give up, in this process, what neither it nor a worker will need.
+
+        `cgroups` are folders of groups that it goes on working in.
+        """
         if not self.is_up:
             return
         self._attempt("no-new-privileges", _libc.set_no_new_privileges)
@@ -126,11 +129,15 @@ class Walls:
             self.skipped["landlock-scopes"] = "the kernel is older than 6.12"
         self._attempt("seccomp", self._compile_filter)
         if not self.policy.is_strict:
-            self._enclose_for_import()
+            self.skipped["private-tmp"] = "the workers of this function share /tmp"
+            self._enclose_for_import(cgroups)
 
     def _choose_uid(self) -> None:
-        reason = identity.available() or identity.reachable(
-            paths.needed_by_all(self.policy.code_dir)
+        code_dir = self.policy.code_dir
+        reason = (
+            identity.available()
+            or identity.reachable(paths.needed_by_all(code_dir))
+            or identity.unreadable_in(code_dir)
         )
         if reason:
             self.skipped["uid"] = reason
@@ -151,12 +158,16 @@ class Walls:
         )
         self._program = seccomp.program(wanted)
 
-    def _enclose_for_import(self) -> None:
+    def _enclose_for_import(self, cgroups: Iterable[str]) -> None:
         """Put this process inside, since it is about to run code of the user's."""
         policy = self.policy
         if self._has_landlock:
             grants = paths.for_zygote(
-                policy.code_dir, policy.temp_base, policy.allow_read, policy.allow_write
+                policy.code_dir,
+                policy.temp_base,
+                policy.allow_read,
+                policy.allow_write,
+                cgroups,
             )
             self._has_landlock = self._attempt("landlock", self._restrict, grants)
         if self._program:

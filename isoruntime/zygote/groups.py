@@ -241,6 +241,11 @@ class Groups:
         self._locks.append(fd)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+    @property
+    def folders(self) -> list[str]:
+        """What we change files in."""
+        return [*self._homes, self._base] if self._base else list(self._homes)
+
     def take(self, slot: int) -> str:
         """Return the group of a worker about to be forked, one used before if any.
 

@@ -153,7 +153,9 @@ class ZygoteServer:
 
     def enclose(self) -> None:
         """Give up what is not needed, before any of the user's code runs."""
-        self._walls.enclose_zygote()
+        # First, since making groups is not for those inside.
+        self._groups.open()
+        self._walls.enclose_zygote(self._groups.folders)
 
     def preload(self) -> None:
         """Import the handler here, once for all workers."""
@@ -191,8 +193,6 @@ class ZygoteServer:
 
     def serve(self) -> NoReturn:
         """Take orders and reap, until the front end is gone."""
-        # Not earlier: the front end has been told, and goes on meanwhile.
-        self._groups.open()
         if self._order.temp_base:
             remove_orphaned(self._order.temp_base)
         self._fill_poll()

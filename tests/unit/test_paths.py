@@ -74,9 +74,14 @@ def test_the_operator_can_grant_more() -> None:
 
 
 def test_a_zygote_may_do_its_own_work_besides() -> None:
-    grants = paths.for_zygote("/code", "/var/cache/isoruntime-1", ["/more"], ())
-    for path in ("/code", "/var/cache/isoruntime-1", "/sys/fs/cgroup"):
+    group = "/sys/fs/cgroup/pids/isoruntime-1"
+    temp = "/var/cache/isoruntime-1"
+    grants = paths.for_zygote("/code", temp, ["/more"], (), [group])
+    for path in ("/code", temp, group):
         assert path in grants.write
+    # Both go with it, which takes a right in the folder above, and no more than that.
+    assert grants.pruned == ("/sys/fs/cgroup/pids", "/var/cache")
+    assert "/sys/fs/cgroup" not in grants.write
     assert "/more" in grants.read
 
 
