@@ -33,6 +33,7 @@ from waitress.server import TcpWSGIServer
 from waitress.utilities import InternalServerError, build_http_date
 
 from isoruntime.contract.answer import Answer
+from isoruntime.frontend.heads import FirstLine, KnownLines
 from isoruntime.loop import Loop
 from isoruntime.wire.pipes import Body, EventFile
 
@@ -55,6 +56,8 @@ _SEND_BYTES: Final = 1 << 20
 #: A refused body up to this size is read and dropped, so that its sender gets to
 #: read the answer; above it the connection is closed.
 _MAX_DISCARD_BYTES: Final = 1 << 30
+#: No length of a body has more.
+_MAX_DIGITS: Final = 18
 #: Never reached: waitress would wait on a lock for the buffer to empty.
 _UNLIMITED: Final = 1 << 62
 
@@ -83,6 +86,9 @@ class _Discarding(OverflowableBuffer):  # type: ignore[misc]
             super().append(data)
 
 
+_known_lines = KnownLines()
+
+
 class Parser(HTTPRequestParser):  # type: ignore[misc]
     """waitress's parser with a body limit that keeps the connection usable."""
 
@@ -97,12 +103,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the head; then replace where the body is going to be kept."""
-        try:
-            super().parse_header(header_plus)
-        except ValueError:
-            # More digits than Python turns into a number.
-            raise ParsingError("Content-Length is invalid") from None
-        if self.body_rcv is None:
+        if not self._parse_known(header_plus):
+            self._parse_anew(header_plus)
+        if self.body_rcv is None and not self.content_length:
             return
         limit = self.adj.max_event_bytes
         buffer = _Discarding(self.adj.inbuf_overflow, limit)
@@ -115,6 +118,45 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if self.is_too_large:
             # A client that asks first is told at once.
             self.expect_continue = False
+
+    def _parse_known(self, head: bytes) -> bool:
+        """Do as waitress does for the usual request; return whether this is one."""
+        found = _known_lines.read(head)
+        if found is None:
+            return False
+        first, headers = found
+        length = headers.get("CONTENT_LENGTH", "0")
+        if not (length.isascii() and length.isdigit() and len(length) <= _MAX_DIGITS):
+            return False
+        self.headers = headers
+        self.command, self.request_uri = first.command, first.request_uri
+        self.path, self.query, self.fragment = first.path, first.query, first.fragment
+        self.proxy_scheme, self.proxy_netloc = first.proxy_scheme, first.proxy_netloc
+        self.url_scheme = self.adj.url_scheme
+        self.version = "1.1"
+        self.connection_close = headers.get("CONNECTION", "").lower() == "close"
+        self.content_length = int(length)
+        return True
+
+    def _parse_anew(self, head: bytes) -> None:
+        try:
+            super().parse_header(head)
+        except ValueError:
+            # More digits than Python turns into a number.
+            raise ParsingError("Content-Length is invalid") from None
+        if self.version == "1.1":
+            _known_lines.learn(
+                head,
+                FirstLine(
+                    self.command,
+                    self.request_uri,
+                    self.proxy_scheme,
+                    self.proxy_netloc,
+                    self.path,
+                    self.query,
+                    self.fragment,
+                ),
+            )
 
     @property
     def is_too_large(self) -> bool:

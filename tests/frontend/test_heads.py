@@ -1,0 +1,136 @@
+"""A head whose lines are known is read exactly as waitress reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from waitress.adjustments import Adjustments
+
+from isoruntime.frontend import heads
+from isoruntime.frontend.http import Parser
+
+FIRST_LINES = [
+    b"POST /invoke HTTP/1.1",
+    b"GET /a%20b?x=1#y HTTP/1.1",
+    b"GET //twice HTTP/1.1",
+    b"OPTIONS * HTTP/1.1",
+    b"GET http://host:80/path HTTP/1.1",
+    b"POST /invoke HTTP/1.0",
+    b"POST /invoke",
+    b"post /invoke HTTP/1.1",
+    b"POST /in voke HTTP/1.1",
+    b"",
+]
+LINES = [
+    b"Host: here",
+    b"host:there",
+    b"x-fc-request-id: 1-2",
+    b"X-Fc-Request-Id:\t1-3 \t",
+    b"x_fc_request_id: forged",
+    b"Content-Length: 3",
+    b"Content-Length: 0",
+    b"Content-Length: 00003",
+    b"Content-Length: +3",
+    b"Content-Length: 3, 3",
+    b"Content-Length: \xb2",
+    b"Content-Length: " + b"9" * 30,
+    b"Content-Length: " + b"9" * 5000,
+    b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: gzip",
+    b"Expect: 100-continue",
+    b"Connection: close",
+    b"Connection: Keep-Alive",
+    b"Connection: CLOSE",
+    b"Empty:",
+    b"Empty: ",
+    b"Latin: \xe9\xff",
+    b"Nothing",
+    b": nothing",
+    b"Two Words: x",
+    b" folded",
+    b"\tfolded",
+    b"Bare: \n x",
+    b"Bare: \r x",
+    b"Control: \x01",
+    b"Long: " + b"x" * 5000,
+]
+
+SEEN = (
+    *("command", "path", "version", "headers", "content_length", "connection_close"),
+    *("chunked", "expect_continue", "completed", "empty", "is_too_large"),
+    *("request_uri", "query", "fragment", "proxy_scheme", "proxy_netloc"),
+)
+
+
+class Anew(Parser):
+    """Takes every head apart anew."""
+
+    def _parse_known(self, head: bytes) -> bool:
+        return False
+
+
+def adjustments() -> Adjustments:
+    adjusted = Adjustments()
+    adjusted.max_event_bytes = 1024
+    return adjusted
+
+
+def seen(parser: Parser, data: bytes) -> dict[str, Any]:
+    while data and not parser.completed:
+        data = data[parser.received(data) :]
+    found = {name: getattr(parser, name, None) for name in SEEN}
+    found["error"] = type(parser.error), getattr(parser.error, "body", "")
+    found["event"] = None if parser.error else parser.event()
+    found["rest"] = data
+    return found
+
+
+@settings(phases=set(Phase) - {Phase.explain}, deadline=None, max_examples=400)
+@given(
+    first=st.sampled_from(FIRST_LINES),
+    lines=st.lists(st.sampled_from(LINES), max_size=6),
+    earlier=st.lists(st.sampled_from(LINES), max_size=6),
+)
+def test_known_lines_mean_what_waitress_says(
+    first: bytes, lines: list[bytes], earlier: list[bytes]
+) -> None:
+    for some in (earlier, lines, lines):
+        data = b"\r\n".join([first, *some, b"", b"abc"])
+        expected = seen(Anew(adjustments()), data)
+        assert seen(Parser(adjustments()), data) == expected
+
+
+def test_a_usual_request_is_not_taken_apart_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def again(self: Parser, head: bytes) -> None:
+        raise AssertionError(f"taken apart again: {head!r}")
+
+    def data(number: int) -> bytes:
+        return (
+            b"POST /invoke HTTP/1.1\r\nHost: here\r\nConnection: keep-alive\r\n"
+            b"x-fc-request-id: 1-%d\r\nContent-Length: 3\r\n\r\nabc" % number
+        )
+
+    seen(Parser(adjustments()), data(1))
+    monkeypatch.setattr(Parser, "_parse_anew", again)
+    found = seen(Parser(adjustments()), data(2))
+    assert found["headers"]["X_FC_REQUEST_ID"] == "1-2"
+    assert found["event"] == b"abc"
+
+
+def test_what_is_kept_is_bounded() -> None:
+    known = heads.KnownLines()
+    first = heads.FirstLine("GET", "/", "", "", "/", "", "")
+    for number in range(5000):
+        head = b"GET /%d HTTP/1.1\r\nx-fc-request-id: %d\r\n" % (number, number)
+        known.learn(head, first)
+        assert known.read(head) is not None
+        long_line = b"x-%d: %b\r\n" % (number, b"y" * heads._MAX_LINE_BYTES)
+        assert known.read(head + long_line) is not None
+    assert len(known._first) <= heads._MAX_FIRST_LINES
+    assert len(known._pairs) <= heads._MAX_LINES
+    assert max(map(len, known._pairs)) <= heads._MAX_LINE_BYTES
