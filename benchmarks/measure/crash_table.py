@@ -13,15 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measure.crash_probe import Consequences, probe
+from benchmarks.measure.environment import Environment, NoPeers
 from benchmarks.measure.markdown import note, say, table
-from benchmarks.measure.peers import (
-    LIMIT_S,
-    OURS,
-    Environment,
-    NoPeers,
-    Peer,
-    all_servers,
-)
+from benchmarks.measure.peers import LIMIT_S, OURS, Peer, all_servers
 from benchmarks.measure.servers import ROOT, ServerFailed, end_on_signals
 
 _PAGE: Final = ROOT / "docs" / "crash-table.md"

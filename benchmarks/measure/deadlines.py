@@ -21,6 +21,7 @@ import psutil
 
 from benchmarks.measure import noise
 from benchmarks.measure.markdown import note, say, table
+from benchmarks.measure.samples import percentile
 from benchmarks.measure.servers import (
     HANDLERS,
     Server,
@@ -116,12 +117,6 @@ def measure(runs: int, limit_s: float) -> list[Run]:
                 note(f"{number + 1} of {runs}")
         deadlines.close()
     return taken
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that this share of all is not above."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def report(runs: Sequence[Run], limit_s: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 #: A JSON event of exactly 64 bytes, for the sample handler that answers with `key`.
 EVENT: Final = json.dumps({"key": "v" * 53}).encode()
@@ -39,3 +40,20 @@ HEADERS: Final = {
     "x-fc-tracing-opentracing-span-baggages": "",
     "x-fc-tracing-jaeger-endpoint": "",
 }
+
+
+class Request(NamedTuple):
+    """What is sent over and over, and the answer it must get."""
+
+    body: bytes
+    answer: bytes
+    headers: Mapping[str, str] = HEADERS
+
+
+#: The request of most rows.
+SMALL: Final = Request(EVENT, ANSWER)
+
+
+def filled(size: int) -> Request:
+    """Return an event of so many bytes for a handler that echoes."""
+    return Request(b"e" * size, b"e" * size)

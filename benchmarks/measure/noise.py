@@ -14,9 +14,11 @@ import psutil
 #: Beyond these a difference of a few per cent cannot be told from noise …
 WARN_SPREAD: Final = 0.10
 WARN_BUSY: Final = 0.05
+WARN_STOLEN: Final = 0.02
 #: … and beyond these nothing can.
 REFUSE_SPREAD: Final = 0.40
 REFUSE_BUSY: Final = 0.30
+REFUSE_STOLEN: Final = 0.10
 
 _LOOPS: Final = 25
 _LOOP_STEPS: Final = 200_000
@@ -30,23 +32,33 @@ class Quiet(NamedTuple):
     spread: float
     #: the share of all cores that others took while we slept
     busy: float
+    #: the share of all cores that a hypervisor gave to others while we calculated
+    stolen: float
     #: the fixed loop's median in milliseconds: a yardstick between machines
     loop_ms: float
 
     @property
     def is_unusable(self) -> bool:
         """Whether a comparison would be guesswork."""
-        return self.spread > REFUSE_SPREAD or self.busy > REFUSE_BUSY
+        return (
+            self.spread > REFUSE_SPREAD
+            or self.busy > REFUSE_BUSY
+            or self.stolen > REFUSE_STOLEN
+        )
 
     @property
     def is_doubtful(self) -> bool:
         """Whether small differences mean nothing."""
-        return self.spread > WARN_SPREAD or self.busy > WARN_BUSY
+        return (
+            self.spread > WARN_SPREAD
+            or self.busy > WARN_BUSY
+            or self.stolen > WARN_STOLEN
+        )
 
     def __str__(self) -> str:
         return (
             f"a fixed loop took {self.loop_ms:.1f} ms with a spread of {self.spread:.0%},"
-            f" others used {self.busy:.0%} of the cores"
+            f" others used {self.busy:.0%} of the cores, {self.stolen:.0%} were stolen"
         )
 
 
@@ -55,10 +67,14 @@ def listen() -> Quiet:
     psutil.cpu_percent()
     time.sleep(_LISTEN_S)
     busy = psutil.cpu_percent() / 100
+    before = psutil.cpu_times()
     taken = [_fixed_loop_s() for _ in range(_LOOPS)]
+    after = psutil.cpu_times()
     deciles = statistics.quantiles(taken, n=10)
     median = statistics.median(taken)
-    return Quiet((deciles[-1] - deciles[0]) / median, busy, median * 1000)
+    passed = sum(after) - sum(before)
+    stolen = (after.steal - before.steal) / passed if passed else 0.0
+    return Quiet((deciles[-1] - deciles[0]) / median, busy, stolen, median * 1000)
 
 
 def _fixed_loop_s() -> float:

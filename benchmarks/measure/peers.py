@@ -1,30 +1,19 @@
-"""Other servers: an environment of their own to run in, and how they are started."""
+"""Other servers, and how each of them is started."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.measure.markdown import note
-from benchmarks.measure.servers import HANDLERS, ROOT, isoruntime_argv
+from benchmarks.handlers.hosting import HANDLER_VARIABLE
+from benchmarks.measure.environment import Environment
+from benchmarks.measure.servers import HANDLERS, Server, free_port, isoruntime_argv
 from isoruntime import __version__
 
-_REQUIREMENTS: Final = ROOT / "benchmarks" / "peers.txt"
-_INSTALL_S: Final = 600
-#: Seconds that an invocation may take, for servers that can be told.
+#: Seconds that an invocation may take in the crash table, for servers that can be told.
 LIMIT_S: Final = 2
 
 OURS: Final = "isoruntime"
-
-
-class NoPeers(Exception):
-    """The other servers cannot be installed."""
 
 
 class Peer(NamedTuple):
@@ -35,72 +24,26 @@ class Peer(NamedTuple):
     argv: Callable[[int], list[str]]
     env: Mapping[str, str]
 
-
-class Environment:
-    """The virtual environment with the other servers in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @classmethod
-    def make(cls) -> Environment:
-        """Return it, installing it first if it is not there.
-
-        Raises:
-            NoPeers: something cannot be installed.
-        """
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        identity = f"{sys.version}{sys.base_prefix}{_REQUIREMENTS.read_text()}"
-        digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        folder = cache / "isoruntime-benchmarks" / f"peers-{digest}"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (folder / "complete").exists():
-                _install(folder)
-        return cls(folder)
-
-    def program(self, name: str) -> str:
-        """Return the path of a program that was installed."""
-        return str(self._folder / "bin" / name)
-
-    def version(self, package: str) -> str:
-        """Return the version of a package that was installed."""
-        code = "import sys, importlib.metadata as m; print(m.version(sys.argv[1]))"
-        return _run([self.program("python"), "-c", code, package]).strip()
+    def server(self, stdout: int | None = None) -> Server:
+        """Return it on a port that is free, to be started."""
+        port = free_port()
+        return Server(self.argv(port), port, env=self.env, stdout=stdout)
 
 
-def _install(folder: Path) -> None:
-    note(
-        f"installing other servers into {folder}, once; uWSGI is built with a C compiler"
-    )
-    _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-    python = str(folder / "bin" / "python")
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "--requirement", str(_REQUIREMENTS)])
-    (folder / "complete").touch()
-
-
-def _run(argv: list[str]) -> str:
-    # An inherited path could make pip believe that a requirement is met.
-    env = {name: os.environ[name] for name in os.environ if name != "PYTHONPATH"}
-    done = subprocess.run(  # noqa: S603 - a command line of ours
-        argv, capture_output=True, text=True, timeout=_INSTALL_S, env=env, check=False
-    )
-    if done.returncode:
-        raise NoPeers(f"this failed: {' '.join(argv)}\n{done.stderr[-2000:]}")
-    return done.stdout
+def hosting_variables(handler: str) -> dict[str, str]:
+    """Return the variables by which the programs in `handlers` find a handler."""
+    return {"PYTHONPATH": str(HANDLERS), HANDLER_VARIABLE: handler}
 
 
 def all_servers(environment: Environment) -> list[Peer]:
-    """Return every server of the table, ours first.
+    """Return every server of the crash table, ours first.
 
     Each is run as its documentation has it, with room for two calls at a time and,
     where it has such a setting, a limit of two seconds for each.
     """
     program, version = environment.program, environment.version
     limit = str(LIMIT_S)
-    path = {"PYTHONPATH": str(HANDLERS)}
+    variables = hosting_variables("crashes.handler")
 
     def gunicorn(*options: str) -> Callable[[int], list[str]]:
         return lambda port: [
@@ -121,29 +64,25 @@ def all_servers(environment: Environment) -> list[Peer]:
             f"Flask's server {version('flask')}",
             "`app.run()`, no limit to set",
             lambda port: [program("python"), str(HANDLERS / "wsgi.py"), str(port)],
-            path,
+            variables,
         ),
         Peer(
             f"gunicorn {version('gunicorn')} sync",
             f"`--workers 2 --timeout {limit}`",
             gunicorn("--workers", "2"),
-            path,
+            variables,
         ),
         Peer(
             f"gunicorn {version('gunicorn')} gthread",
             f"`--workers 1 --threads 2 --timeout {limit}`",
             gunicorn("--workers", "1", "--threads", "2"),
-            path,
+            variables,
         ),
         Peer(
             f"functions-framework {version('functions-framework')}",
             f"`CLOUD_RUN_TIMEOUT_SECONDS={limit}`",
-            lambda port: [
-                *(program("functions-framework"), "--host", "127.0.0.1"),
-                *("--port", str(port), "--target", "main"),
-                *("--source", str(HANDLERS / "framework.py")),
-            ],
-            {**path, "CLOUD_RUN_TIMEOUT_SECONDS": limit},
+            lambda port: functions_framework_argv(environment, port),
+            {**variables, "CLOUD_RUN_TIMEOUT_SECONDS": limit},
         ),
         Peer(
             f"uWSGI {version('uwsgi')}",
@@ -153,6 +92,15 @@ def all_servers(environment: Environment) -> list[Peer]:
                 *("--processes", "2", "--harakiri", limit, "--need-app"),
                 *("--die-on-term", "--module", "wsgi:app"),
             ],
-            path,
+            variables,
         ),
+    ]
+
+
+def functions_framework_argv(environment: Environment, port: int) -> list[str]:
+    """Return the command line of functions-framework."""
+    return [
+        *(environment.program("functions-framework"), "--host", "127.0.0.1"),
+        *("--port", str(port), "--target", "main"),
+        *("--source", str(HANDLERS / "framework.py")),
     ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.measure.invocation import ANSWER, EVENT, HEADERS
-from benchmarks.measure.servers import Server, ServerFailed
+from benchmarks.measure.calling import wire
+from benchmarks.measure.invocation import Request
+from benchmarks.measure.peers import Peer
+from benchmarks.measure.servers import ServerFailed
 from isoruntime.errors import ExitStatus
 from isoruntime.loop import Loop
 from isoruntime.wire.order import LoadOrder
@@ -27,38 +30,32 @@ class ColdStart(NamedTuple):
     answered_ms: float
 
 
-def cold_start(argv: Sequence[str], port: int) -> ColdStart:
+def cold_start(peer: Peer, request: Request) -> ColdStart:
     """Start a server, and send it an invocation as soon as it takes one.
 
     Raises:
         ServerFailed: it did not start, or answered with something else.
     """
-    with Server(argv, port) as server, server.connect() as connection:
+    with peer.server() as server, server.connect() as connection:
         listening = time.monotonic()
-        connection.sendall(request_bytes())
-        answer = connection.recv(65536)
+        connection.sendall(wire(request))
+        heard = b""
+        while request.answer not in heard:
+            part = connection.recv(65536)
+            if not part:
+                raise ServerFailed(f"the first answer was {heard!r}")
+            heard += part
         answered = time.monotonic()
-        if ANSWER not in answer and ANSWER not in connection.recv(65536):
-            raise ServerFailed(f"the first answer was {answer!r}")
         began = server.started_at
         return ColdStart((listening - began) * 1000, (answered - began) * 1000)
-
-
-def request_bytes() -> bytes:
-    """Return a whole request, as it stands on the wire."""
-    lines = [
-        "POST /invoke HTTP/1.1",
-        "Host: 127.0.0.1",
-        f"Content-Length: {len(EVENT)}",
-        *(f"{name}: {value}" for name, value in HEADERS.items()),
-    ]
-    return "\r\n".join([*lines, "", ""]).encode() + EVENT
 
 
 class ForkTimer:
     """Orders workers from a real zygote, one by one, and times their first byte."""
 
-    def __init__(self, code_dir: Path) -> None:
+    def __init__(
+        self, handler: str, code_dir: Path, environment: Mapping[str, str]
+    ) -> None:
         self._loop = Loop()
         self._is_loaded = False
         self._failure = ""
@@ -66,12 +63,11 @@ class ForkTimer:
         self._took_s = 0.0
         self._descriptors: dict[str, int] = {}
         self._exits = 0
-        order = LoadOrder(handler="index.handler", code_dir=str(code_dir))
-        environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+        order = LoadOrder(handler=handler, code_dir=str(code_dir))
         self._zygote = Zygote(self._loop, self, self, order, spawn(environment))
 
-    def measure(self, times: int) -> list[float]:
-        """Return milliseconds from order to first byte, one for each fork.
+    def median_ms(self, times: int) -> float:
+        """Return milliseconds from order to first byte, the median of so many forks.
 
         Raises:
             ServerFailed: the handler does not load, or a fork was refused.
@@ -91,7 +87,7 @@ class ForkTimer:
         self._is_loaded = False
         self._turn_until(lambda: self._is_loaded)
         self._loop.close()
-        return taken
+        return statistics.median(taken)
 
     def _turn_until(self, condition: Callable[[], bool]) -> None:
         until = time.monotonic() + _GIVE_UP_S
@@ -111,7 +107,9 @@ class ForkTimer:
 
     # What the zygote says.
 
-    def zygote_loaded(self, zygote: Zygote, threads: int, seconds: float) -> None:
+    def zygote_loaded(
+        self, zygote: Zygote, threads: int, seconds: float, skipped: object = None
+    ) -> None:
         """Go on."""
         self._is_loaded = True
 

@@ -1,0 +1,89 @@
+"""Row 6: from exec until somebody is answered."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from benchmarks.measure.contenders import OFF, OURS, SAMPLE, SAMPLE_ANSWER, WAITRESS
+from benchmarks.measure.invocation import EVENT, SMALL, Request
+from benchmarks.measure.peers import Peer
+from benchmarks.measure.rounds import Case, Session, interleave
+from benchmarks.measure.row import Row
+from benchmarks.measure.samples import (
+    Finding,
+    Samples,
+    absolute,
+    at_most,
+    difference,
+    ratio,
+)
+from benchmarks.measure.starts import cold_start
+
+_SLOW: Final = f"{OURS}, 300 ms of imports"
+_LISTENING: Final = "listening ms"
+_ANSWERED: Final = "first answer ms"
+#: Starts are short and scatter, so there are more of them.
+_STARTS_A_ROUND: Final = 3
+
+
+def measure(session: Session) -> Samples:
+    """Start everything in turn, once beforehand so that all is compiled and cached."""
+    who = session.contenders
+    peers = [
+        *who.both("functions.small"),
+        who.isoruntime("slow.small")._replace(name=_SLOW),
+        who.waitress("functions.small"),
+        who.gunicorn("functions.small"),
+    ]
+    cases = [Case(peer.name, partial(_start, peer, SMALL)) for peer in peers]
+    sample = Request(EVENT, SAMPLE_ANSWER)
+    cases.append(Case(SAMPLE, partial(_start, who.sample(), sample)))
+    for case in cases:
+        case.measure()
+    rounds = session.rounds if session.is_quick else session.rounds * _STARTS_A_ROUND
+    return interleave(cases, rounds)
+
+
+def _start(peer: Peer, request: Request) -> dict[str, float]:
+    taken = cold_start(peer, request)
+    return {_LISTENING: taken.listening_ms, _ANSWERED: taken.answered_ms}
+
+
+def judge(samples: Samples) -> list[Finding]:
+    """Judge by itself, and compare with the platform's sample."""
+    return [
+        absolute(samples, "exec to listening", OURS, _LISTENING, at_most(80), "ms"),
+        absolute(samples, "exec to first answer", OURS, _ANSWERED, at_most(110), "ms"),
+        ratio(
+            samples,
+            f"first answer, of {SAMPLE}",
+            OURS,
+            SAMPLE,
+            _ANSWERED,
+            at_most(0.75),
+        ),
+        difference(
+            samples,
+            "300 ms of imports add to the first answer",
+            _SLOW,
+            OURS,
+            _ANSWERED,
+            at_most(300),
+            "ms",
+        ),
+        difference(
+            samples,
+            "the sandbox adds to the first answer",
+            OURS,
+            OFF,
+            _ANSWERED,
+            at_most(10),
+            "ms",
+        ),
+    ]
+
+
+ROW: Final = Row(
+    "start", "Cold start", measure, judge, reference=(WAITRESS[8], _ANSWERED)
+)
