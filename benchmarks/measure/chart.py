@@ -98,6 +98,8 @@ def _grid(x: Axis, y: Axis) -> list[str]:
 
 
 def _legend(lines: Sequence[Line]) -> list[str]:
+    if len(lines) == 1:
+        return []
     parts, at = [], float(_LEFT)
     for line, colour in zip(lines, _COLOURS, strict=False):
         parts.append(
