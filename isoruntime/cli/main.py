@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 #: The commands, each with its usage and what it is for.
 COMMANDS = {
     "serve": ("serve [HANDLER] [OPTIONS]", "run the handler behind an HTTP server"),
+    "doctor": (
+        "doctor [--require PROFILE] [OPTIONS]",
+        "show what this host can enforce",
+    ),
     "version": ("version", "print the version"),
 }
 

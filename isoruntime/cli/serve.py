@@ -72,7 +72,7 @@ def run(
     from isoruntime.frontend.sockets import listen
 
     try:
-        _demand_isolation(settings)
+        _demand_isolation(settings, environ)
         sockets = listen(settings.host, settings.port)
 
         from isoruntime.runtime import Begun, serve
@@ -83,10 +83,14 @@ def run(
         return BAD_USAGE
 
 
-def _demand_isolation(settings: Settings) -> None:
+def _demand_isolation(settings: Settings, environ: Mapping[str, str]) -> None:
     """Refuse to run strangers' code with less protection than was asked for."""
+    if settings.sandbox != "strict" and settings.network == "host":
+        return
+    # It tries everything with real processes; the usual start does not wait for that.
+    from isoruntime.cli.isolation import broken_promises
     from isoruntime.errors import SandboxUnavailable
 
-    problems: list[str] = []
+    problems = broken_promises(settings, environ)
     if problems:
         raise SandboxUnavailable(problems)

@@ -21,6 +21,7 @@ more: there `REQUIRED` says what may not be missing.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -45,6 +46,18 @@ REQUIRED: Final = frozenset(
 _CAPABILITIES_FOR_CELLS: Final = frozenset(
     {"SYS_ADMIN", "SYS_CHROOT", "SETPCAP", "SETFCAP", "NET_ADMIN"}
 )
+#: What it means when the kernel refuses a mechanism with this error.
+_CAUSES: Final = {
+    ("no-new-privileges", errno.EINVAL): "the kernel does not know it",
+    ("seccomp", errno.EINVAL): "the kernel has no system call filters",
+    ("seccomp", errno.EACCES): "it needs no-new-privileges",
+    ("capabilities", errno.EPERM): "the kernel does not let them be given up",
+    ("uid", errno.EPERM): "the kernel does not let the user be changed",
+    ("uid", errno.EINVAL): "the user namespace does not know that user",
+    ("uid", errno.EAGAIN): "that user has as many processes as it may",
+    ("landlock", errno.E2BIG): "we are under sixteen sets of rules already",
+    ("landlock", errno.EMFILE): "no descriptor was left for its rules",
+}
 
 
 class Policy(NamedTuple):
@@ -102,7 +115,7 @@ class Walls:
         try:
             step(*words)
         except OSError as error:
-            self.skipped[mechanism] = error.strerror or str(error)
+            self.skipped[mechanism] = _cause(mechanism, error)
             return False
         return True
 
@@ -212,7 +225,7 @@ class Walls:
                 grants, network=policy.has_network or policy.is_strict
             )
         except OSError as error:
-            self.skipped["landlock"] = error.strerror or str(error)
+            self.skipped["landlock"] = _cause("landlock", error)
             return -1
 
     # In the keeper of a cell, under `strict`.
@@ -223,6 +236,8 @@ class Walls:
             return cell
         if cell.ruleset >= 0:
             os.close(cell.ruleset)
+        # What failed for the last worker need not fail for the next.
+        self.skipped.pop("landlock", None)
         return cell._replace(ruleset=self._prepare(""))
 
     # In a worker.
@@ -236,7 +251,10 @@ class Walls:
         if not self.is_up:
             return {}
         policy = self.policy
-        self.skipped = {}
+        if not policy.is_strict:
+            # The zygote has told its own already. Under `strict` they count here too:
+            # with one of them missing this worker must not go on.
+            self.skipped = {}
         has_own_uid = bool(cell.uid) and policy.is_strict
         self._attempt(
             "rlimits", self._limit, policy.max_processes if has_own_uid else None
@@ -249,15 +267,25 @@ class Walls:
             self._attempt("non-dumpable", _libc.set_dumpable, False)
         if policy.is_strict:
             os.umask(0o077)
-        if cell.ruleset >= 0:
-            self._attempt("landlock", landlock.restrict, cell.ruleset)
-            os.close(cell.ruleset)
+        self._enter_domain(cell)
         if policy.is_strict and self._program:
             self._attempt("seccomp", seccomp.install, self._program)
         return self.skipped
 
+    def _enter_domain(self, cell: Cell) -> None:
+        if cell.ruleset >= 0:
+            self._attempt("landlock", landlock.restrict, cell.ruleset)
+            os.close(cell.ruleset)
+        elif self._has_landlock:
+            self.skipped.setdefault("landlock", "its rules could not be made")
+
     def _limit(self, max_processes: int | None) -> None:
         rlimits.apply(max_processes=max_processes, strict=self.policy.is_strict)
+
+
+def _cause(mechanism: str, error: OSError) -> str:
+    known = _CAUSES.get((mechanism, error.errno or 0))
+    return known or error.strerror or str(error)
 
 
 def _make_folder(path: str) -> None:

@@ -111,7 +111,7 @@ class Keeper:
         try:
             if needs_user:
                 self._hear("separated")
-                namespaces.map_ids(starter)
+                _map_ids(starter)
                 self._say("mapped")
             self.pid = self._hear("started")["pid"]
         except BaseException:
@@ -170,6 +170,15 @@ class Keeper:
     def close(self) -> None:
         """Close the socket, whereupon the keeper ends, and with it all in the cell."""
         self._socket.close()
+
+
+def _map_ids(pid: int) -> None:
+    try:
+        namespaces.map_ids(pid)
+    except OSError as error:
+        raise KeeperFailed(
+            f"user namespaces refused: ids cannot be mapped: {error.strerror}"
+        ) from None
 
 
 def _pid_of(pidfd: int) -> int:
@@ -264,7 +273,7 @@ class _Keep:
             if not self._walls.policy.has_network:
                 namespaces.bring_up_loopback()
         except OSError as error:
-            reason = f"the cell cannot be furnished: {error}"
+            reason = f"namespaces refused: mounts in them: {error.strerror or error}"
             self._control.send(_message("failed", reason=reason))
             # As above.
             os._exit(1)
