@@ -23,12 +23,12 @@ from isoruntime.cli.isolation import (
     UNUSED,
     Finding,
     are_isolated,
+    filled_in,
     has_network,
     judge,
     lacking_for_standard,
     lacking_for_strict,
     rehearsal_of,
-    temp_parent,
 )
 from isoruntime.cli.remedies import is_gvisor, read
 from isoruntime.cli.text import BAD_USAGE, complain
@@ -112,8 +112,9 @@ def main(argv: Sequence[str]) -> int:
     except InvalidSettings as error:
         complain(error.problems)
         return BAD_USAGE
-    profiles = [_examine(name, settings) for name in _PROFILES]
+    profiles = _examine(settings)
     facts = dict(_facts(settings))
+    facts["temporary"] = _temporary(profiles[0].rehearsal)
     if as_json:
         print(json.dumps(_as_json(facts, profiles), indent=2))
     else:
@@ -142,12 +143,29 @@ def _options() -> Iterator[str]:
             yield f"  {usage}  [{setting.variable}]"
 
 
-def _examine(profile: str, settings: Settings) -> _Profile:
-    rehearsal = rehearsal_of(settings, profile, os.environ, with_memory=True)
-    networked = has_network(settings, profile)
-    findings = judge(profile, rehearsal, has_network=networked)
-    lacking = lacking_for_standard if profile == "standard" else lacking_for_strict
-    return _Profile(profile, rehearsal, findings, lacking(findings))
+def _examine(settings: Settings) -> list[_Profile]:
+    seen = {
+        name: rehearsal_of(settings, name, os.environ, with_memory=True)
+        for name in _PROFILES
+    }
+    standard, strict = (
+        judge(name, seen[name], has_network=has_network(settings, name))
+        for name in _PROFILES
+    )
+    if seen["strict"].refused:
+        strict = filled_in(strict, standard)
+    return [
+        _Profile(
+            "standard", seen["standard"], standard, lacking_for_standard(standard)
+        ),
+        _Profile("strict", seen["strict"], strict, lacking_for_strict(strict)),
+    ]
+
+
+def _temporary(rehearsal: Rehearsal) -> str:
+    if rehearsal.temp_parent:
+        return f"{rehearsal.temp_parent}, a folder for each worker"
+    return "no folder for them could be made: workers share /tmp"
 
 
 def _facts(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -160,7 +178,6 @@ def _facts(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "container", ", ".join(_container(os.environ)) or "no sign of one"
     yield "python", _python(settings)
     yield "code", _code(settings)
-    yield "temporary", f"{temp_parent(os.environ)}, a folder for each worker"
 
 
 def _user() -> str:

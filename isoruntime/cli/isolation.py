@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from isoruntime.cli.remedies import remedy
 from isoruntime.environment import environment_for_workers
+from isoruntime.sandbox.paths import temp_parents
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.attempts import HANDLER
 from isoruntime.zygote.rehearsal import Rehearsal, rehearse
@@ -102,8 +103,7 @@ MECHANISMS: Final = (
         "private-tmp",
         "the worker's own /tmp, /var/tmp and /dev/shm",
         ("find-files-in-tmp",),
-        _STRICT,
-        ("namespaces",),
+        told_as=("namespaces",),
     ),
     Mechanism(
         "temporary-files",
@@ -142,7 +142,7 @@ MECHANISMS: Final = (
     ),
     Mechanism(
         "cgroup",
-        "the kernel keeps the limits of memory and processes, to the page",
+        "limits are the kernel's own, and hold to the page",
         ("be-ungrouped",),
     ),
 )
@@ -207,12 +207,7 @@ def rehearsal_of(
         allow_read=list(settings.allow_read),
         allow_write=list(settings.allow_write),
     )
-    return rehearse(order, environment, temp_parent(environ), with_memory=with_memory)
-
-
-def temp_parent(environ: Mapping[str, str]) -> str:
-    """Return where the workers' temporary folders are made."""
-    return environ.get("TMPDIR") or "/tmp"  # noqa: S108 - it is the parent only
+    return rehearse(order, environment, temp_parents(environ), with_memory=with_memory)
 
 
 def has_network(settings: Settings, profile: str) -> bool:
@@ -265,13 +260,32 @@ def lacking_for_standard(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def lacking_for_strict(findings: Iterable[Finding]) -> list[Finding]:
-    """Return what strict must have and has not; nothing if it can start."""
-    return [
+    """Return what strict must have and has not; nothing if it can start.
+
+    What could not be tried is among it only where nothing is known to be missing.
+    """
+    lacking = [
         finding
         for finding in findings
         if finding.mechanism.name in REQUIRED_BY_STRICT
         and finding.state not in (ENFORCED, UNUSED)
     ]
+    return [one for one in lacking if one.state == MISSING] or lacking
+
+
+def filled_in(strict: Iterable[Finding], standard: Iterable[Finding]) -> list[Finding]:
+    """Return the findings on strict with what standard shows where strict had no worker.
+
+    The walls of both are the same mechanisms, and those of standard refuse no worker.
+    """
+    return [
+        theirs if ours.state == UNKNOWN and _is_the_same(theirs) else ours
+        for ours, theirs in zip(strict, standard, strict=True)
+    ]
+
+
+def _is_the_same(finding: Finding) -> bool:
+    return finding.state != UNUSED and "namespaces" not in finding.mechanism.told_as
 
 
 def are_isolated(rehearsal: Rehearsal) -> bool:
@@ -303,10 +317,9 @@ def broken_promises(settings: Settings, environ: Mapping[str, str]) -> list[str]
     else:
         words = "--sandbox strict"
         if rehearsal.refused:
-            findings = _with_what_standard_shows(findings, settings, environ)
+            shown = rehearsal_of(settings, "standard", environ)
+            findings = filled_in(findings, judge("standard", shown, has_network=True))
         lacking = lacking_for_strict(findings)
-        # Whatever hangs together with the namespaces is said with them.
-        lacking = [one for one in lacking if one.state == MISSING] or lacking
     return [_promise(words, finding) for finding in _once(lacking)]
 
 
@@ -315,21 +328,6 @@ def _lacking_without_network(findings: Iterable[Finding]) -> list[Finding]:
     seccomp, network = found["seccomp"], found["network"]
     # Landlock alone denies TCP and lets everything else pass.
     return [one for one in (seccomp, network) if one.state != ENFORCED]
-
-
-def _with_what_standard_shows(
-    findings: Iterable[Finding], settings: Settings, environ: Mapping[str, str]
-) -> list[Finding]:
-    """Fill in what strict could not try, since there was no worker.
-
-    The walls of standard are the same mechanisms, and never refuse.
-    """
-    rehearsal = rehearsal_of(settings, "standard", environ)
-    shown = judge("standard", rehearsal, has_network=True)
-    return [
-        theirs if ours.state == UNKNOWN and theirs.state != UNUSED else ours
-        for ours, theirs in zip(findings, shown, strict=True)
-    ]
 
 
 def _once(findings: Iterable[Finding]) -> list[Finding]:

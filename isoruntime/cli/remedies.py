@@ -92,6 +92,12 @@ def _for_namespaces(reason: str, read: Read) -> str:
     return ""
 
 
+def _for_tmp(reason: str, read: Read) -> str:
+    if "namespaces refused" in reason:
+        return _for_namespaces(reason, read)
+    return "give --sandbox strict, where that matters"
+
+
 def _for_proc(reason: str, read: Read) -> str:
     if "namespaces refused" in reason:
         return _for_namespaces(reason, read)
@@ -130,7 +136,7 @@ _BY_MECHANISM: Final = {
     "seccomp": _for_seccomp,
     "uid": _for_uid,
     "namespaces": _for_namespaces,
-    "private-tmp": _for_namespaces,
+    "private-tmp": _for_tmp,
     "proc": _for_proc,
     "temporary-files": _for_temporary_files,
     "read-only-code": _for_code,

@@ -37,6 +37,7 @@ written to as plain files, in the right order. All of version 1 has been run.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -73,6 +74,14 @@ _LIMITS: Final = {
 _EVENTS: Final = {1: "memory.oom_control", 2: "memory.events"}
 _PEAK: Final = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 _USAGE: Final = {1: "memory.usage_in_bytes", 2: "memory.current"}
+
+#: What it means if a group cannot be made, by the error of the kernel.
+_CAUSES: Final[dict[int | None, str]] = {
+    errno.EACCES: "this user may make no groups",
+    errno.EPERM: "this user may make no groups",
+    errno.EROFS: "the groups are mounted read-only",
+    errno.ENOENT: "the group we are in is not mounted here",
+}
 
 
 def find(cgroups: str, mounts: str) -> Own | None:
@@ -200,7 +209,8 @@ class Groups:
             self._open(own)
         except (OSError, ValueError) as error:
             self.close()
-            self.reason = str(error)
+            number = error.errno if isinstance(error, OSError) else None
+            self.reason = _CAUSES.get(number, str(error))
 
     def _open(self, own: Own | None) -> None:
         limits = {"memory": self._memory_limit, "pids": self._max_processes}

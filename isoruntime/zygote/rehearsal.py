@@ -31,7 +31,7 @@ from isoruntime.zygote.groups import Groups
 from isoruntime.zygote.spawn import Spawned, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from isoruntime.wire.order import LoadOrder
 
@@ -56,6 +56,8 @@ class Rehearsal(NamedTuple):
     attempts: dict[str, tuple[str, str]]
     #: why there was no worker to try anything, if there was none
     refused: str = ""
+    #: where the temporary folders were; empty if there was no place for them
+    temp_parent: str = ""
 
 
 class _Refused(Exception):
@@ -65,15 +67,15 @@ class _Refused(Exception):
 def rehearse(
     order: LoadOrder,
     environment: Mapping[str, str],
-    temp_parent: str,
+    temp_parents: Sequence[str],
     *,
     with_memory: bool = False,
     at_most_s: float = AT_MOST_S,
 ) -> Rehearsal:
     """Put up the walls that `order` asks for around a worker, and attack them.
 
-    `environment` is what workers get, `temp_parent` where temporary folders are made.
-    `with_memory` has the memory limit tried too, which takes longest.
+    `environment` is what workers get; in the first of `temp_parents` that can be written
+    they have their temporary folders. `with_memory` has the memory limit tried too, which takes longest.
     """
     reader, writer = os.pipe()
     command = os.getpid()
@@ -83,7 +85,7 @@ def rehearse(
         try:
             os.close(reader)
             if _libc.die_with_parent(command):
-                scene = _Scene(order, temp_parent, with_memory)
+                scene = _Scene(order, temp_parents, with_memory)
                 _write_all(writer, json.dumps(scene.play(environment)).encode())
         except BaseException as error:  # noqa: BLE001 - nobody is above to tell
             refused = f"the rehearsal failed: {type(error).__name__}: {error}"
@@ -101,9 +103,9 @@ def rehearse(
         os.waitpid(stand_in, 0)
     if said is None:
         return Rehearsal({}, {}, f"the rehearsal took longer than {at_most_s:g} s")
-    skipped, ends, refused = json.loads(said)
+    skipped, ends, *rest = json.loads(said)
     return Rehearsal(
-        skipped, {name: (end, text) for name, (end, text) in ends.items()}, refused
+        skipped, {name: (end, text) for name, (end, text) in ends.items()}, *rest
     )
 
 
@@ -131,8 +133,10 @@ def _read_all(fd: int, deadline: float) -> bytes | None:
 class _Scene:
     """The stand-in, with everything that attacks are aimed at."""
 
-    def __init__(self, order: LoadOrder, temp_parent: str, with_memory: bool) -> None:
-        self._temp_base = _make_base(temp_parent)
+    def __init__(
+        self, order: LoadOrder, temp_parents: Sequence[str], with_memory: bool
+    ) -> None:
+        self._temp_base = _make_base(temp_parents)
         self._order = order._replace(
             handler=attempts.HANDLER,
             temp_base=self._temp_base,
@@ -173,7 +177,8 @@ class _Scene:
                 remove(self._temp_base)
         if ends.get("be-ungrouped", ("held",))[0] != "held":
             self._skipped["cgroup"] = self._why_no_groups()
-        return Rehearsal(self._skipped, ends, refused)
+        parent = os.path.dirname(self._temp_base)  # noqa: PTH120
+        return Rehearsal(self._skipped, ends, refused, parent)
 
     def _attack(self, zygote: _Zygote) -> dict[str, tuple[str, str]]:
         self._skipped.update(zygote.load(self._order))
@@ -218,13 +223,15 @@ class _Scene:
         return reason
 
 
-def _make_base(parent: str) -> str:
-    path = f"{parent}/isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
-    try:
-        os.mkdir(path, 0o700)  # noqa: PTH102
-    except OSError:
-        return ""
-    return path
+def _make_base(parents: Sequence[str]) -> str:
+    name = f"isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
+    for parent in parents:
+        try:
+            os.makedirs(f"{parent}/{name}", 0o700)  # noqa: PTH103
+        except OSError:
+            continue
+        return f"{parent}/{name}"
+    return ""
 
 
 def _make_marker(name: str) -> str:
@@ -257,7 +264,7 @@ class _Zygote:
                 self._control, protocol.MAX_MESSAGE, len(protocol.DESCRIPTORS)
             )
             if not data:
-                raise _Refused(f"the zygote ended: {self._last_words()}")
+                raise _Refused(f"the zygote ended: {_last_words(self._output_r)}")
             kind, fields = protocol.decode(data)
             if kind == wanted:
                 return fields, fds
@@ -278,14 +285,6 @@ class _Zygote:
         fields, fds = self.hear("forked")
         return _Worker(fields["pid"], dict(zip(fields["has"], fds, strict=True)))
 
-    def _last_words(self) -> str:
-        os.set_blocking(self._output_r, False)
-        try:
-            lines = os.read(self._output_r, _READ_BYTES).decode(errors="replace")
-        except BlockingIOError:
-            lines = ""
-        return lines.strip().rpartition("\n")[2] or "without a word"
-
     def end(self) -> None:
         """Have it end with all its workers, as when a front end has ended."""
         self._control.close()
@@ -298,6 +297,7 @@ class _Worker:
     def __init__(self, pid: int, descriptors: dict[str, int]) -> None:
         self.pid = pid
         self._request_w = descriptors["request"]
+        self._output_r = descriptors["stdout"]
         for name in ("request", "reply"):
             os.set_blocking(descriptors[name], True)
         self._replies = open(descriptors["reply"], "rb")  # noqa: PTH123, SIM115 - open until the end
@@ -312,7 +312,7 @@ class _Worker:
     def _read(self) -> tuple[int, bytes, bytes]:
         frame = read_frame(self._replies)
         if frame is None:
-            raise _Refused("the worker ended without a word")
+            raise _Refused(f"the worker ended: {_last_words(self._output_r)}")
         return frame.kind, frame.meta, bytes(frame.body)
 
     def ask(self, event: dict[str, Any]) -> None:
@@ -328,3 +328,12 @@ class _Worker:
             raise _Refused(f"the attempts failed: {body.decode(errors='replace')}")
         answer: dict[str, Any] = json.loads(body)
         return answer
+
+
+def _last_words(output_r: int) -> str:
+    os.set_blocking(output_r, False)
+    try:
+        lines = os.read(output_r, _READ_BYTES).decode(errors="replace")
+    except BlockingIOError:
+        lines = ""
+    return lines.strip().rpartition("\n")[2] or "without a word"
