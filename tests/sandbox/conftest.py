@@ -1,0 +1,34 @@
+"""Arenas live from one attack to the next, and end when no attack follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.sandbox.arena import Arena, arena_for, close_all
+from tests.sandbox.levels import LEVELS, missing, remove_installation
+
+Fight = Callable[..., Arena]
+
+
+@pytest.fixture
+def fight() -> Fight:
+    """Return the arena of a level and profile: `fight("user", "standard")`."""
+
+    def start(level: str, profile: str, *options: str) -> Arena:
+        reason = missing(LEVELS[level])
+        if reason is not None:
+            pytest.skip(f"{level}: {reason}")
+        return arena_for(LEVELS[level], profile, *options)
+
+    return start
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: Any, nextitem: Any) -> None:
+    """End the arenas before a test of something else begins."""
+    if nextitem is None or "fight" not in nextitem.fixturenames:
+        close_all()
+        remove_installation()

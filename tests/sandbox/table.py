@@ -1,0 +1,214 @@
+"""The threat table: every attack, what it tries, and where it is not stopped.
+
+`docs/threat-model.md` shows it, and `test_the_table.py` sees to it that both say the
+same. The attacks themselves are functions of the same names in `tests/handlers/attacks/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+PROFILES = ("standard", "strict")
+
+
+class Attack(NamedTuple):
+    """One row."""
+
+    name: str
+    subject: str
+    tries: str
+    #: the privilege levels at which it does harm when nothing stops it: proof that it
+    #: would; none where the runtime itself withstands it, or this kernel lacks the means
+    works_as: tuple[str, ...] = ("root", "user")
+    #: where it is not stopped: "PROFILE" or "PROFILE LEVEL", and why
+    open: Mapping[str, str] = {}
+
+    def why_open(self, profile: str, level: str) -> str | None:
+        """Return why nothing stops it there; None if something does."""
+        return self.open.get(profile) or self.open.get(f"{profile} {level}")
+
+
+_BOTH, _ROOT, _NOWHERE = ("root", "user"), ("root",), ()
+
+
+def _rows(subject: str, *rows: tuple[object, ...]) -> list[Attack]:
+    return [Attack(str(row[0]), subject, *row[1:]) for row in rows]  # type: ignore[arg-type]
+
+
+_SHARED_USER = "workers of one user; TMPDIR is private"
+_NETWORK = "the network is the host's; --network none takes it away"
+
+ATTACKS = (
+    *_rows(
+        "Front end, zygote and other workers as processes",
+        ("kill_front", "kill the front end, in every way a signal can be sent"),
+        ("kill_zygote", "kill the zygote, or whoever is our parent"),
+        ("kill_sibling", "kill another worker in the middle of its invocation"),
+        ("kill_by_sigio", "have the kernel send the signal, by way of a pipe's owner"),
+        ("kill_from_a_child", "kill them from a program that the handler runs"),
+        ("kill_all", "kill everything there is (`kill -1`)"),
+        ("killpg_front", "kill the process groups of the others"),
+        ("hang_up_front", "send the front end the signals that it drains at"),
+        ("stop_front", "stop the front end"),
+        ("stop_zygote", "stop the zygote"),
+        ("stop_sibling", "stop another worker"),
+        ("ptrace_front", "trace the front end"),
+        ("ptrace_zygote", "trace the zygote"),
+        ("ptrace_sibling", "trace another worker"),
+        ("write_memory_of_sibling", "write to another worker's memory"),
+        (
+            "write_memory_of_zygote",
+            "write to the zygote's memory, and so to all later workers'",
+        ),
+        ("prlimit_front", "lower the limits of front end and zygote"),
+        ("prlimit_sibling", "lower the limits of another worker"),
+        ("sched_front", "take processors and priority from front end and zygote"),
+        ("sched_sibling", "take processors and priority from another worker"),
+        ("nice_sibling", "make the others nice"),
+        ("nice_user", "make all processes of our user nice at once"),
+        ("ioprio_sibling", "put the others' input and output last"),
+        ("oom_score_front", "offer front end and zygote to the OOM killer"),
+        ("pidfd_getfd_sibling", "take another worker's pipes and answer in its place"),
+        ("pidfd_getfd_zygote", "take the zygote's socket and tell the front end lies"),
+        ("fd_sibling_write", "write to another worker's pipes through /proc"),
+        (
+            "daemon_escapes",
+            "leave a process behind: two forks, own session, deaf, no subreaper",
+        ),
+        (
+            "sibling_by_clone",
+            "leave a process behind that was never a descendant (CLONE_PARENT)",
+        ),
+        (
+            "kill_oneself_and_stay",
+            "leave a process behind and be dead before anybody looks",
+            _NOWHERE,
+        ),
+    ),
+    *_rows(
+        "What others know",
+        ("environ_front", "read the front end's environment"),
+        ("environ_of_everybody", "read the environment of every process there is"),
+        ("environ_by_a_child", "the same from a program that the handler runs"),
+        ("cmdline_of_everybody", "look for secrets in command lines", _NOWHERE),
+        ("maps_front", "learn how the front end's memory is laid out"),
+        ("fd_front_list", "see what the front end has open"),
+        (
+            "cwd_and_root_of_everybody",
+            "see where the others are, by their doors in /proc",
+        ),
+        ("mem_front", "read the front end's memory"),
+        ("mem_zygote", "read the zygote's memory"),
+        ("mem_sibling", "read another worker's memory: its event, its credentials"),
+        ("mem_by_a_child", "the same from a program that the handler runs"),
+        ("vmread_front", "read the front end's memory by process_vm_readv"),
+        ("vmread_sibling", "read another worker's memory by process_vm_readv"),
+        ("own_memory", "find something of others' in our own memory", _NOWHERE),
+        ("read_sibling_tmp", "read another worker's temporary files"),
+        ("tmp_leftover", "read what another worker keeps in /tmp", _BOTH),
+        ("shm_leftover", "read what another worker keeps in /dev/shm", _BOTH),
+        ("tmp_of_others_by_root", "the same by way of the others' roots in /proc"),
+        ("sysv_shm", "attach another worker's System V memory"),
+        ("keyring", "read another worker's keys in the kernel's keyring"),
+        ("posix_mq", "read another worker's message queue"),
+        ("connect_unix_abstract", "connect to abstract sockets of the host"),
+        (
+            "connect_unix_path",
+            "connect to sockets by path: another worker's, the host's",
+        ),
+    ),
+    *_rows(
+        "Files",
+        ("write_code", "change the function's code"),
+        ("reopen_code", "change the code through a descriptor open for reading"),
+        ("rename_code", "move the code away, put another in its place"),
+        ("unlink_code", "remove the code"),
+        ("hardlink_code", "change the code through a hard link"),
+        ("plant_code", "add files that the next import finds"),
+        ("chmod_code", "change the code's mode"),
+        ("touch_code", "change the code's times"),
+        ("own_code", "give the code to another user", _ROOT),
+        ("write_runtime", "change the runtime's own code"),
+        ("read_private_files", "read a file that is the runtime's user's alone"),
+        ("read_shadow", "read /etc/shadow", _ROOT),
+        ("read_root", "list root's home", _ROOT),
+        ("core_pattern", "set the program the kernel runs for crashes", _ROOT),
+        ("write_sysfs", "open the kernel's switches in /sys", _ROOT),
+        (
+            "leave_the_cgroup",
+            "move between control groups, away from the limits",
+            _ROOT,
+        ),
+        ("make_a_cgroup", "make control groups", _ROOT),
+        ("setuid_program", "run a set-user-ID program of root's", ("user",)),
+        ("make_setuid", "leave a set-user-ID program of root's behind", _ROOT),
+        ("make_a_device", "make a device file of the disk", _ROOT),
+        (
+            "planted_links",
+            "have the clean-up follow links out of the temporary folder",
+            _NOWHERE,
+        ),
+        (
+            "swapped_folder",
+            "swap a folder for a link while it is being removed",
+            _NOWHERE,
+        ),
+        ("replaced_folder", "put links in the place of the temporary folders"),
+    ),
+    *_rows(
+        "The kernel's surface",
+        ("user_namespace", "a user namespace, the door to half the kernel"),
+        ("user_namespace_by_clone", "the same by clone"),
+        ("user_namespace_by_clone3", "the same by clone3"),
+        (
+            "other_namespaces",
+            "mount, host name, IPC, network, control group namespaces",
+            _ROOT,
+        ),
+        ("join_namespaces", "enter the namespaces of others", _ROOT),
+        ("mounting", "mount something, the old and the new way", _ROOT),
+        ("change_root", "chroot", _ROOT),
+        ("io_uring", "system calls that no filter sees"),
+        ("user_faults", "userfaultfd"),
+        ("bpf", "load programs into the kernel", _ROOT),
+        ("key_service", "the kernel's keyrings"),
+        ("perf_events", "perf_event_open"),
+        ("trace_a_child", "ptrace at all"),
+        ("compare_kernel_objects", "kcmp"),
+        ("open_by_handle", "open files by number, past closed folders", _ROOT),
+        ("secret_memory", "memfd_secret"),
+        ("virtual_sockets", "AF_VSOCK, to the host of a virtual machine"),
+        ("netlink", "AF_NETLINK"),
+        ("raw_sockets", "raw IP", _ROOT),
+        ("packet_sockets", "raw Ethernet", _ROOT),
+        ("crypto_sockets", "AF_ALG", _NOWHERE),
+        ("old_system_calls", "x32's numbers for the same calls", _NOWHERE),
+        ("type_for_others", "type into the operator's terminal (TIOCSTI)"),
+        ("host_name", "rename the host", _ROOT),
+    ),
+    *_rows(
+        "Network",
+        (
+            "invoke_oneself",
+            "call the runtime's own port",
+            _BOTH,
+            {"standard": _NETWORK},
+        ),
+        (
+            "reach_tcp",
+            "reach a service beside the runtime by TCP",
+            _BOTH,
+            {"standard": _NETWORK},
+        ),
+        ("reach_mptcp", "the same by multipath TCP", _BOTH, {"standard": _NETWORK}),
+        ("reach_tcp6", "the same by IPv6", _BOTH, {"standard": _NETWORK}),
+        ("reach_udp", "the same by UDP", _BOTH, {"standard": _NETWORK}),
+        (
+            "reach_from_a_child",
+            "the same from a program that the handler runs",
+            _BOTH,
+            {"standard": _NETWORK},
+        ),
+    ),
+)
