@@ -37,6 +37,9 @@ _SYSTEM: Final = (
     # looking, and nothing below may be written.
     "/proc",
     "/sys/devices/system",
+    # Names and addresses of network interfaces, as /proc/net has them too.
+    "/sys/class/net",
+    "/sys/devices/virtual/net",
     "/sys/fs/cgroup",
     "/sys/kernel/mm/transparent_hugepage",
     "/sys/kernel/mm/hugepages",

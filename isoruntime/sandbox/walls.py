@@ -4,7 +4,7 @@
     ------------------------------------        --------------------------------
     no new privileges                           limits (rlimits)
     not dumpable                                its uid, or no capabilities
-    capabilities it does not need               not dumpable
+    capabilities it does not need               not dumpable            without Landlock
     Landlock, wide                    standard  umask                       strict
     system call filter                standard  Landlock: its own folder only
                                                 system call filter          strict
@@ -261,10 +261,9 @@ class Walls:
         )
         if not (cell.uid and self._attempt("uid", _become, cell.uid, outputs)):
             self._attempt("capabilities", capabilities.drop_all)
-        if os.getuid() == 0 or cell.uid or not self._has_landlock:
-            # Elsewhere the zygote could not read how much memory is in use any more,
-            # and Landlock keeps everybody else out.
-            self._attempt("non-dumpable", _libc.set_dumpable, False)
+        # Landlock keeps everybody else out. Where it does, non-dumpable would only take
+        # /proc/self from handlers, and from the zygote how much memory they use.
+        self._attempt("non-dumpable", _libc.set_dumpable, cell.ruleset >= 0)
         if policy.is_strict:
             os.umask(0o077)
         self._enter_domain(cell)

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from isoruntime.worker.pipes import WorkerEnds
 
 #: What a user without an entry in /etc/passwd is called.
-_USER_NAME = "worker"
+USER_NAME = "worker"
 #: Enough for the few sets of headers one function ever sees.
 _MAX_CONTEXTS = 64
 
@@ -132,7 +132,7 @@ def _move_in(birth: Birth) -> None:
         # That of the operator is out of reach, and none of a handler's business.
         os.environ["HOME"] = birth.folder
     if birth.cell.uid:
-        os.environ["USER"] = os.environ["LOGNAME"] = _USER_NAME
+        os.environ["USER"] = os.environ["LOGNAME"] = USER_NAME
     tempfile: Any = sys.modules.get("tempfile")
     if tempfile is not None:
         # It has looked the folder up once, when the handler was imported.

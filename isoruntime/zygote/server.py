@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pwd
 import select
 import signal
 import socket
@@ -96,12 +97,27 @@ def policy_of(order: LoadOrder, front_end: int) -> Policy:
 def prepare(order: LoadOrder) -> None:
     """Make this process what user code expects to find itself in."""
     os.environ.update(order.environment)
+    if order.sandbox != "off":
+        _name_the_user()
     try:
         os.chdir(order.code_dir)
     except OSError as error:
         print(f"cannot enter {order.code_dir}: {error}", file=sys.stderr)  # noqa: T201
     load.prepare_path(order.code_dir)
     output.install(order.log_level)
+
+
+def _name_the_user() -> None:
+    """Give a user without an entry in /etc/passwd a name, as `getpass` wants one.
+
+    Containers are often run as one. With a home folder of their own workers look like
+    anybody else's processes then.
+    """
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        for name in ("LOGNAME", "USER"):
+            os.environ.setdefault(name, worker_main.USER_NAME)
 
 
 class ZygoteServer:

@@ -150,13 +150,7 @@ class Place:
             return None
         return refused if self._is_said_here(refused.worker) else None
 
-    def _has_login_name(self) -> bool:
-        is_given_one = self.profile != "off" and self.user.has_uid_per_worker
-        return is_given_one or has_name(self.user.uid)
-
     def _is_said_here(self, worker: Worker) -> bool:
-        if worker is Worker.NOT_ROOT:
-            return self.user.uid != 0 or self.user.has_uid_per_worker
         if worker is Worker.NAMELESS:
             return self.user.has_uid_per_worker or not has_name(self.user.uid)
         return True
@@ -175,7 +169,6 @@ class Place:
         special = {
             "own files": lambda: self.profile != "off" or self.user.uid == os.getuid(),
             "user name": lambda: self.profile != "off" or has_name(self.user.uid),
-            "login name": self._has_login_name,
             "IPv6": has_ipv6,
         }
         if need in special:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import files, libraries, network, processes, programs, system, threads
+from . import files, libraries, network, processes, programs, spawning, system, threads
 from .registry import ACTIONS
 
-GROUPS = (files, processes, threads, programs, network, system, libraries)
+GROUPS = (files, processes, spawning, threads, programs, network, system, libraries)
 
 
 def handler(event: bytes, context: object) -> str:

@@ -16,8 +16,6 @@ class Worker(enum.Enum):
     """Of which workers something is said; the values are the page's words."""
 
     ANY = ""
-    #: another user than root: its own, or the one that started the runtime
-    NOT_ROOT = "where the worker is not root"
     #: as with a user per worker, which no file lists
     NAMELESS = "where the worker's user has no name in `/etc/passwd`"
 
@@ -41,8 +39,8 @@ class Action:
     group: str
     perform: Callable[[], object]
     #: What it cannot be tried without: a program; "/path"; "module NAME"; "$ COMMAND"
-    #: that works outside the walls; "IPv6"; "login name"; with the walls down
-    #: "own files" and "user name".
+    #: that works outside the walls; "IPv6"; with the walls down "own files" and "user
+    #: name".
     needs: tuple[str, ...]
     #: None: it works
     standard: Refused | None

@@ -37,7 +37,7 @@ import warnings
 import zoneinfo
 from pathlib import Path
 
-from .registry import Refused, Worker, action
+from .registry import Refused, action
 
 
 def libc_call(name: str, *arguments: object) -> int:
@@ -68,15 +68,7 @@ def proc_self() -> None:
     assert "0" in [entry.name for entry in (me / "fd").iterdir()]
 
 
-@action(
-    "/proc/self/environ, io and auxv",
-    refused=Refused(
-        "PermissionError",
-        "the kernel gives these files of a process that others may not look into to root",
-        "`os.environ`, `resource.getrusage`; children read their own",
-        Worker.NOT_ROOT,
-    ),
-)
+@action("/proc/self/environ, io and auxv")
 def proc_self_private() -> None:
     for name in ("environ", "io", "auxv"):
         assert (Path("/proc/self") / name).read_bytes()
@@ -128,15 +120,7 @@ def other_sys_files() -> None:
             assert Path(path).read_text()
 
 
-@action(
-    "network interfaces in /sys",
-    "/sys/class/net/lo/address",
-    refused=Refused(
-        "PermissionError",
-        "of `/sys` only processors, memory and limits are there to read",
-        "`socket.if_nameindex`, `/proc/net/dev`, or `--allow-read /sys`",
-    ),
-)
+@action("network interfaces in /sys", "/sys/class/net/lo/address")
 def sys_net() -> None:
     assert Path("/sys/class/net/lo/address").read_text()
 
@@ -196,7 +180,7 @@ def much_memory() -> None:
     assert len(block) == 200 << 20
 
 
-@action("the user's name (getpass.getuser)", "login name")
+@action("the user's name (getpass.getuser)", "user name")
 def user_name() -> None:
     assert getpass.getuser()
 
