@@ -79,17 +79,20 @@ def rehearse(
     """
     reader, writer = os.pipe()
     command = os.getpid()
+    # Ours and not the stand-in's, which may have to be killed.
+    temp_base = _make_base(temp_parents)
+    marker = _make_marker(f"isoruntime-rehearsal-{command}-{os.urandom(4).hex()}")
     # Safe because commands have one thread, and the child never returns.
     stand_in = os.fork()
     if stand_in == 0:
         try:
             os.close(reader)
             if _libc.die_with_parent(command):
-                scene = _Scene(order, temp_parents, with_memory)
+                scene = _Scene(order, temp_base, marker, with_memory)
                 _write_all(writer, json.dumps(scene.play(environment)).encode())
         except BaseException as error:  # noqa: BLE001 - nobody is above to tell
             refused = f"the rehearsal failed: {type(error).__name__}: {error}"
-            _write_all(writer, json.dumps([{}, {}, refused]).encode())
+            _write_all(writer, json.dumps(Rehearsal({}, {}, refused)).encode())
         finally:
             # Safe because everything it had made has ended, or ends with it.
             os._exit(0)
@@ -101,12 +104,37 @@ def rehearse(
         # Safe because it is our child and not reaped: the pid is still its own.
         os.kill(stand_in, signal.SIGKILL)
         os.waitpid(stand_in, 0)
+        if temp_base:
+            remove(temp_base)
+        if marker:
+            os.unlink(marker)  # noqa: PTH108 - pathlib is slow to import
+    temp_parent = os.path.dirname(temp_base)  # noqa: PTH120
     if said is None:
-        return Rehearsal({}, {}, f"the rehearsal took longer than {at_most_s:g} s")
-    skipped, ends, *rest = json.loads(said)
-    return Rehearsal(
-        skipped, {name: (end, text) for name, (end, text) in ends.items()}, *rest
-    )
+        refused = f"the rehearsal took longer than {at_most_s:g} s"
+        return Rehearsal({}, {}, refused, temp_parent)
+    skipped, ends, refused, _ = json.loads(said)
+    ends = {name: (end, text) for name, (end, text) in ends.items()}
+    return Rehearsal(skipped, ends, refused, temp_parent)
+
+
+def _make_base(parents: Sequence[str]) -> str:
+    name = f"isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
+    for parent in parents:
+        try:
+            os.makedirs(f"{parent}/{name}", 0o700)  # noqa: PTH103 - pathlib is slow to import
+        except OSError:
+            continue
+        return f"{parent}/{name}"
+    return ""
+
+
+def _make_marker(name: str) -> str:
+    path = f"/tmp/{name}"  # noqa: S108 - it is /tmp that is looked at
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except OSError:
+        return ""
+    return path
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -134,12 +162,11 @@ class _Scene:
     """The stand-in, with everything that attacks are aimed at."""
 
     def __init__(
-        self, order: LoadOrder, temp_parents: Sequence[str], with_memory: bool
+        self, order: LoadOrder, temp_base: str, marker: str, with_memory: bool
     ) -> None:
-        self._temp_base = _make_base(temp_parents)
         self._order = order._replace(
             handler=attempts.HANDLER,
-            temp_base=self._temp_base,
+            temp_base=temp_base,
             memory_limit_mb=_MEMORY_MB,
             max_processes=max(order.max_processes, _LEAST_PROCESSES),
             chaos="",
@@ -151,7 +178,7 @@ class _Scene:
         self._name = f"isoruntime-rehearsal-{os.getpid()}-{os.urandom(4).hex()}"
         self._abstract.bind(f"\0{self._name}")
         self._abstract.listen()
-        self._marker = _make_marker(self._name)
+        self._marker = marker
         # Asked now: what is not dumpable may not look at itself here.
         self._namespaces = {
             kind: os.readlink(f"/proc/self/ns/{kind}")  # noqa: PTH115 - pathlib is slow to import
@@ -171,14 +198,9 @@ class _Scene:
             refused = str(reason)
         finally:
             zygote.end()
-            if self._marker:
-                os.unlink(self._marker)  # noqa: PTH108 - pathlib is slow to import
-            if self._temp_base:
-                remove(self._temp_base)
         if ends.get("be-ungrouped", ("held",))[0] != "held":
             self._skipped["cgroup"] = self._why_no_groups()
-        parent = os.path.dirname(self._temp_base)  # noqa: PTH120
-        return Rehearsal(self._skipped, ends, refused, parent)
+        return Rehearsal(self._skipped, ends, refused)
 
     def _attack(self, zygote: _Zygote) -> dict[str, tuple[str, str]]:
         self._skipped.update(zygote.load(self._order))
@@ -221,26 +243,6 @@ class _Scene:
         reason = groups.reason or "they could not be entered"
         groups.close()
         return reason
-
-
-def _make_base(parents: Sequence[str]) -> str:
-    name = f"isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
-    for parent in parents:
-        try:
-            os.makedirs(f"{parent}/{name}", 0o700)  # noqa: PTH103
-        except OSError:
-            continue
-        return f"{parent}/{name}"
-    return ""
-
-
-def _make_marker(name: str) -> str:
-    path = f"/tmp/{name}"  # noqa: S108 - it is /tmp that is looked at
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-    except OSError:
-        return ""
-    return path
 
 
 class _Zygote:

@@ -52,7 +52,7 @@ def test_the_version_is_told(words: tuple[str, ...]) -> None:
     ("words", "problem"),
     [
         (("srve",), "'srve' is not a command: did you mean serve?"),
-        (("nonsense",), "the commands are serve, version"),
+        (("nonsense",), "the commands are serve, doctor, version"),
         (("index.handler",), "to run this handler, isoruntime serve index.handler"),
         (("--port", "1"), "--port stands where a command should"),
         (("version", "--all"), "version takes no arguments: leave out --all"),
