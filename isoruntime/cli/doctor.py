@@ -275,7 +275,7 @@ def _report(facts: dict[str, str], profiles: list[_Profile]) -> Iterator[str]:
     yield ""
     first = max(len(one.mechanism.name) for one in profiles[0].findings) + 2
     heads = "".join(f"{profile.name:10}" for profile in profiles)
-    yield f"{'mechanism':{first}}{heads}"
+    yield f"{'mechanism':{first}}{heads}".rstrip()
     for rows in zip(*(one.findings for one in profiles), strict=True):
         states = "".join(_coloured(finding.state) for finding in rows)
         yield f"{rows[0].mechanism.name:{first}}{states}{rows[0].mechanism.purpose}"

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.support.server import HANDLERS, MARK, Serve
+from tests.waiting import wait_until
 
 #: Refuses what Docker's default profile refuses: there are no namespaces then.
 AS_IN_DOCKER = (
@@ -20,6 +21,24 @@ AS_IN_DOCKER = (
     "--capabilities",
     "none",
     "--",
+)
+
+#: Refuses system call filters, as a kernel without them would. EINVAL, x86_64 or aarch64.
+WITHOUT_FILTERS = (
+    sys.executable,
+    "-c",
+    """
+import os, sys
+from isoruntime.sandbox import _libc, bpf
+prctl = {"x86_64": 157, "aarch64": 167}[os.uname().machine]
+_libc.set_no_new_privileges()
+_libc.install_filter(bpf.assemble([
+    bpf.load(0), bpf.if_equal(prctl, then=1), bpf.give(0x7FFF0000),
+    bpf.load(16), bpf.if_equal(22, then=1), bpf.give(0x7FFF0000),
+    bpf.give(0x00050000 | 22),
+]))
+os.execv(sys.argv[1], sys.argv[1:])
+""",
 )
 
 
@@ -58,6 +77,32 @@ def test_strict_does_not_start_without_namespaces_and_says_what_to_do() -> None:
     (line,) = [line for line in lines if ": namespaces: " in line]
     assert "Operation not permitted" in line
     assert "seccomp=unconfined" in line
+
+
+def test_all_that_strict_lacks_is_listed_a_line_each() -> None:
+    lines = refused("--sandbox", "strict", prefix=(*AS_IN_DOCKER, *WITHOUT_FILTERS))
+    named = [line.split(" cannot be kept: ")[1].split(":")[0] for line in lines]
+    assert named == ["seccomp", "namespaces"]
+    assert "the kernel has no system call filters: run on a kernel with" in lines[0]
+
+
+def test_no_network_is_refused_where_only_half_of_it_could_be_kept() -> None:
+    words = ("--sandbox", "standard", "--network", "none")
+    lines = refused(*words, prefix=WITHOUT_FILTERS)
+    assert lines[0].startswith(
+        "isoruntime: --network none cannot be kept: seccomp: "
+        "the kernel has no system call filters: "
+    )
+
+
+def test_standard_starts_without_what_the_host_lacks_and_says_so(
+    serve: Serve,
+) -> None:
+    command = (*WITHOUT_FILTERS, sys.executable, "-m", "isoruntime", "serve")
+    server = serve("echo.handler", command=command)
+    assert server.invoke("still here").body == b"still here"
+    said = "seccomp (the kernel has no system call filters)"
+    wait_until(lambda: said.encode() in server.stderr.read(), 5, said)
 
 
 def test_without_a_sandbox_there_is_no_way_to_keep_handlers_from_the_network() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from isoruntime.cli import isolation, remedies
@@ -177,3 +179,10 @@ def test_a_remedy_fits_the_reason(
 def test_what_is_enforced_needs_no_remedy() -> None:
     for mechanism in isolation.MECHANISMS:
         assert Finding(mechanism, ENFORCED).remedy == ""
+
+
+def test_the_documentation_lists_every_mechanism_there_is() -> None:
+    page = Path(__file__).parents[2] / "docs" / "sandbox.md"
+    _, _, table = page.read_text().partition("## Mechanisms")
+    rows = [line.split(" | ")[:2] for line in table.splitlines() if "|" in line]
+    assert rows[2:] == [[f"| {one.name}", one.purpose] for one in MECHANISMS]
