@@ -212,6 +212,29 @@ def test_bad_words_are_refused(
     assert done.err.count("\n") == 1
 
 
+def test_without_a_sandbox_the_attempts_get_through(tmp_path: Path) -> None:
+    # Else it would prove nothing that they fail inside the walls.
+    order = LoadOrder(handler="", code_dir=str(tmp_path))
+    seen = rehearse(order, {}, [str(tmp_path)])
+    assert seen.refused == ""
+    through = {name for name, (end, _) in seen.attempts.items() if end == "through"}
+    assert through >= {
+        "gain-privileges",
+        "be-the-same-user",
+        "make-forbidden-calls",
+        "signal-the-runtime",
+        "signal-a-sibling",
+        "look-into-a-sibling",
+        "read-outside",
+        "change-the-code",
+        "take-the-bait",
+        "find-files-in-tmp",
+        "connect",
+        "connect-by-name",
+        "share-namespaces",
+    }
+
+
 @pytest.mark.parametrize("at_most_s", [0.001, 0.05, 0.1])
 def test_a_rehearsal_that_takes_too_long_is_given_up_and_leaves_nothing(
     tmp_path: Path, at_most_s: float
