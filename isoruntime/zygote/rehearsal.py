@@ -75,7 +75,8 @@ def rehearse(
     """Put up the walls that `order` asks for around a worker, and attack them.
 
     `environment` is what workers get; in the first of `temp_parents` that can be written
-    they have their temporary folders. `with_memory` has the memory limit tried too, which takes longest.
+    they have their temporary folders. `with_memory` has the memory limit tried too, which
+    takes longest.
     """
     reader, writer = os.pipe()
     command = os.getpid()
@@ -109,9 +110,9 @@ def rehearse(
         if marker:
             os.unlink(marker)  # noqa: PTH108 - pathlib is slow to import
     temp_parent = os.path.dirname(temp_base)  # noqa: PTH120
-    if said is None:
-        refused = f"the rehearsal took longer than {at_most_s:g} s"
-        return Rehearsal({}, {}, refused, temp_parent)
+    if not said:
+        why = f"took longer than {at_most_s:g} s" if said is None else "was killed"
+        return Rehearsal({}, {}, f"the rehearsal {why}", temp_parent)
     skipped, ends, refused, _ = json.loads(said)
     ends = {name: (end, text) for name, (end, text) in ends.items()}
     return Rehearsal(skipped, ends, refused, temp_parent)
