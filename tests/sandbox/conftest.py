@@ -31,4 +31,8 @@ def pytest_runtest_teardown(item: Any, nextitem: Any) -> None:
     """End the arenas before a test of something else begins."""
     if nextitem is None or "fight" not in nextitem.fixturenames:
         close_all()
-        remove_installation()
+
+
+def pytest_sessionfinish() -> None:
+    """Remove what the privilege levels have installed for everybody to read."""
+    remove_installation()
