@@ -76,7 +76,7 @@ _PEAK: Final = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 _USAGE: Final = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 #: What it means if a group cannot be made, by the error of the kernel.
-_CAUSES: Final[dict[int | None, str]] = {
+_CAUSES: Final = {
     errno.EACCES: "this user may make no groups",
     errno.EPERM: "this user may make no groups",
     errno.EROFS: "the groups are mounted read-only",
@@ -209,8 +209,7 @@ class Groups:
             self._open(own)
         except (OSError, ValueError) as error:
             self.close()
-            number = error.errno if isinstance(error, OSError) else None
-            self.reason = _CAUSES.get(number, str(error))
+            self.reason = _in_words(error)
 
     def _open(self, own: Own | None) -> None:
         limits = {"memory": self._memory_limit, "pids": self._max_processes}
@@ -440,6 +439,15 @@ def enable(folder: str, wanted: Iterable[str]) -> None:
     """
     text = " ".join(f"+{controller}" for controller in wanted)
     _write(f"{folder}/{_SUBTREE}", text.encode())
+
+
+def _in_words(error: OSError | ValueError) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if number not in _CAUSES:
+        return str(error)
+    # Without the name of what was to be made there, which is never the same.
+    folder = str(getattr(error, "filename", "")).partition(f"/{_PREFIX}")[0]
+    return f"{_CAUSES[number]}: {folder}"
 
 
 def put(path: str, text: bytes) -> bool:
