@@ -139,6 +139,7 @@ class Inside:
         self._scratch = [path for path in SCRATCH if os.path.isdir(path)]  # noqa: PTH112
         self._exposed: list[tuple[str, int]] = []
         self._is_furnished = False
+        self._as_made: dict[str, tuple[object, ...]] = {}
         #: why /proc shows the processes of the host's namespace, if it does
         self.proc_reason = ""
 
@@ -187,11 +188,54 @@ class Inside:
         self._is_furnished = True
         for path, fd in self._exposed:
             _expose(path, fd)
+        self._as_made = {path: _state_of(path) for path in self._made_folders()}
+
+    def _made_folders(self) -> set[str]:
+        """Return every folder that `refresh` makes, those on the way included."""
+        found = set(self._scratch)
+        for path, _ in self._exposed:
+            parent = os.path.dirname(path)  # noqa: PTH120 - pathlib is slow to import
+            while parent not in found:
+                found.add(parent)
+                parent = os.path.dirname(parent)  # noqa: PTH120
+        return found
+
+    def is_fresh(self) -> bool:
+        """Tell whether the scratch folders are still as `refresh` made them.
+
+        Most workers leave no file anywhere. To be asked when none runs in here.
+        """
+        return all(_state_of(path) == made for path, made in self._as_made.items())
 
     @property
     def descriptors(self) -> Sequence[int]:
         """What must stay open here, and must not reach a worker."""
         return [fd for _, fd in self._exposed]
+
+
+def _state_of(folder: str) -> tuple[object, ...]:
+    """Return what differs once anything in a folder, or about it, was changed.
+
+    The time of change moves with the entries, the mode, the owner and attributes, and
+    nobody without power over the clock sets it. Before Linux 6.13 it moves in steps of
+    milliseconds, hence the rest.
+    """
+    try:
+        found = os.stat(folder)  # noqa: PTH116 - pathlib is slow to import
+        names = (os.listdir(folder), _attributes_of(folder))  # noqa: PTH208
+    except OSError:
+        # Gone: different from all that was seen before.
+        return (object(),)
+    times = (found.st_ctime_ns, found.st_mtime_ns)
+    return (*times, found.st_mode, found.st_uid, found.st_gid, found.st_size, names)
+
+
+def _attributes_of(path: str) -> list[str]:
+    try:
+        return os.listxattr(path)
+    except OSError:
+        # This file system has none.
+        return []
 
 
 def _expose(path: str, fd: int) -> None:

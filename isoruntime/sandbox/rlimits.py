@@ -32,12 +32,11 @@ _BY_NAME: Final = {
 }
 
 
-def apply(*, max_processes: int | None, strict: bool) -> list[str]:
-    """Limit this process for good; return what could not be limited, in sentences.
+def apply(*, strict: bool) -> list[str]:
+    """Limit this process, and all it forks, for good.
 
-    Nothing is raised: where the host allows less already, that stays. `max_processes`
-    counts all processes and threads of this user, so it is for workers that have one
-    to themselves; None leaves it alone, and root is not bound by it.
+    Nothing is raised: where the host allows less already, that stays. Return what could
+    not be limited, in sentences.
     """
     wanted = {
         **_BY_NAME,
@@ -50,8 +49,6 @@ def apply(*, max_processes: int | None, strict: bool) -> list[str]:
             _FILE_BYTES_STRICT if strict else _FILE_BYTES,
         ),
     }
-    if max_processes is not None:
-        wanted["processes"] = (resource.RLIMIT_NPROC, max_processes)
     problems = []
     for name, (which, limit) in wanted.items():
         try:
@@ -60,6 +57,17 @@ def apply(*, max_processes: int | None, strict: bool) -> list[str]:
             # Python says ValueError for some of what the kernel refuses.
             problems.append(f"the limit of {name} could not be set: {error}")
     return problems
+
+
+def limit_processes(most: int) -> None:
+    """Limit how many processes and threads this user has, seen from this process.
+
+    So it is for workers that have a user to themselves, and root is not bound by it.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    _lower(resource.RLIMIT_NPROC, most)
 
 
 def _lower(which: int, limit: int) -> None:

@@ -2,18 +2,23 @@
 
     zygote, before user code is imported        worker, before its first request
     ------------------------------------        --------------------------------
-    no new privileges                           limits (rlimits)
+    no new privileges                           number of processes         strict
     not dumpable                                its uid, or no capabilities
     capabilities it does not need               not dumpable            without Landlock
-    Landlock, wide                    standard  umask                       strict
-    system call filter                standard  Landlock: its own folder only
-                                                system call filter          strict
+    limits (rlimits)                  standard  umask                       strict
+    Landlock, wide                    standard  Landlock: its own folder only
+    system call filter                standard  system call filter          strict
+
+    keeper of a cell, under `strict`
+    --------------------------------
+    capabilities it does not need
+    limits (rlimits)
 
 Importing a handler runs code of the user's in the zygote. Under `standard` that
-happens inside the walls, and workers inherit them: what is done once there costs no
-worker anything. Under `strict` a worker lives in namespaces of its own, which cannot be
-made from inside the walls; so there the zygote imports nothing, unless it is told that
-module-level code is trusted (`--preload always`).
+happens inside the walls, and workers inherit them: what is done once there, or in the
+keeper, costs no worker anything. Under `strict` a worker lives in namespaces of its
+own, which cannot be made from inside the walls; so there the zygote imports nothing,
+unless it is told that module-level code is trusted (`--preload always`).
 
 What the kernel refuses is skipped, with the reason. Who asked for `strict` was promised
 more: there `REQUIRED` says what may not be missing.
@@ -46,6 +51,10 @@ REQUIRED: Final = frozenset(
 _CAPABILITIES_FOR_CELLS: Final = frozenset(
     {"SYS_ADMIN", "SYS_CHROOT", "SETPCAP", "SETFCAP", "NET_ADMIN"}
 )
+#: What a keeper needs to renew its cell, and to make a worker another user. Not
+#: SETPCAP: a worker that has it empties the bounding set, which takes 0.4 ms, and for
+#: which there is no need after `set_no_new_privileges`.
+_CAPABILITIES_OF_KEEPER: Final = capabilities.ZYGOTE | {"SYS_ADMIN"}
 #: What it means when the kernel refuses a mechanism with this error.
 _CAUSES: Final = {
     ("no-new-privileges", errno.EINVAL): "the kernel does not know it",
@@ -174,6 +183,7 @@ class Walls:
     def _enclose_for_import(self, cgroups: Iterable[str]) -> None:
         """Put this process inside, since it is about to run code of the user's."""
         policy = self.policy
+        self._attempt("rlimits", self._limit)
         if self._has_landlock:
             grants = paths.for_zygote(
                 policy.code_dir,
@@ -212,14 +222,11 @@ class Walls:
             os.chown(folder, uid, uid)
         ruleset = -1
         if self._has_landlock and not policy.is_strict:
-            ruleset = self._prepare(folder)
+            ruleset = self._prepare(self.grants_for(folder))
         return Cell(number, folder, uid, ruleset)
 
-    def _prepare(self, folder: str) -> int:
+    def _prepare(self, grants: landlock.Grants) -> int:
         policy = self.policy
-        grants = paths.for_worker(
-            policy.code_dir, folder or None, policy.allow_read, policy.allow_write
-        )
         try:
             return landlock.prepare(
                 grants, network=policy.has_network or policy.is_strict
@@ -230,7 +237,12 @@ class Walls:
 
     # In the keeper of a cell, under `strict`.
 
-    def with_ruleset(self, cell: Cell) -> Cell:
+    def enclose_keeper(self) -> None:
+        """Give up, in this process, what neither it nor a worker will need."""
+        self._attempt("capabilities", capabilities.keep, _CAPABILITIES_OF_KEEPER)
+        self._attempt("rlimits", self._limit)
+
+    def with_ruleset(self, cell: Cell, grants: landlock.Grants) -> Cell:
         """Return the cell with rules for what its worker finds there now."""
         if not self._has_landlock:
             return cell
@@ -238,7 +250,14 @@ class Walls:
             os.close(cell.ruleset)
         # What failed for the last worker need not fail for the next.
         self.skipped.pop("landlock", None)
-        return cell._replace(ruleset=self._prepare(""))
+        return cell._replace(ruleset=self._prepare(grants))
+
+    def grants_for(self, folder: str) -> landlock.Grants:
+        """Return what a worker may reach whose own folder this is; empty for none."""
+        policy = self.policy
+        return paths.for_worker(
+            policy.code_dir, folder or None, policy.allow_read, policy.allow_write
+        )
 
     # In a worker.
 
@@ -255,10 +274,8 @@ class Walls:
             # The zygote has told its own already. Under `strict` they count here too:
             # with one of them missing this worker must not go on.
             self.skipped = {}
-        has_own_uid = bool(cell.uid) and policy.is_strict
-        self._attempt(
-            "rlimits", self._limit, policy.max_processes if has_own_uid else None
-        )
+        if cell.uid and policy.is_strict and policy.max_processes:
+            self._attempt("rlimits", rlimits.limit_processes, policy.max_processes)
         if not (cell.uid and self._attempt("uid", _become, cell.uid, outputs)):
             self._attempt("capabilities", capabilities.drop_all)
         # Landlock keeps everybody else out. Where it does, non-dumpable would only take
@@ -278,8 +295,8 @@ class Walls:
         elif self._has_landlock:
             self.skipped.setdefault("landlock", "its rules could not be made")
 
-    def _limit(self, max_processes: int | None) -> None:
-        rlimits.apply(max_processes=max_processes, strict=self.policy.is_strict)
+    def _limit(self) -> None:
+        rlimits.apply(strict=self.policy.is_strict)
 
 
 def _cause(mechanism: str, error: OSError) -> str:

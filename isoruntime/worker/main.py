@@ -106,7 +106,7 @@ def run(order: LoadOrder, handlers: Handlers | None, birth: Birth) -> NoReturn:
     _move_in(birth)
     skipped = birth.walls.enclose_worker(cell, (ends.stdout_w, ends.stderr_w))
     # Another user's process is no longer tied to its parent.
-    if not _libc.die_with_parent(birth.parent):
+    if cell.uid and not _libc.die_with_parent(birth.parent):
         # Safe because nothing of the user's has run in here.
         os._exit(0)
     faulthandler.enable(file=ends.trace, all_threads=True)

@@ -27,7 +27,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
-from isoruntime.sandbox import _libc, namespaces, paths
+from isoruntime.sandbox import _libc, namespaces
 from isoruntime.sandbox.descriptors import close_all_but
 from isoruntime.sandbox.walls import Cell
 from isoruntime.worker.pipes import WorkerEnds
@@ -250,12 +250,11 @@ class _Keep:
         self._walls = walls
         self._cell = cell
         self._become_worker = become_worker
-        policy = walls.policy
-        grants = paths.for_worker(
-            policy.code_dir, None, policy.allow_read, policy.allow_write
-        )
+        # Once: to find out takes longer than to fork a worker.
+        self._grants = grants = walls.grants_for("")
+        exposed = (*grants.read, *grants.write)
         self._inside = namespaces.Inside(
-            namespaces.Furniture(policy.code_dir, (*grants.read, *grants.write))
+            namespaces.Furniture(walls.policy.code_dir, exposed)
         )
 
     def run(self) -> NoReturn:
@@ -277,7 +276,8 @@ class _Keep:
             self._control.send(_message("failed", reason=reason))
             # As above.
             os._exit(1)
-        self._cell = self._walls.with_ruleset(self._cell)
+        self._walls.enclose_keeper()
+        self._cell = self._walls.with_ruleset(self._cell, self._grants)
         self._control.send(_message("furnished", proc=self._inside.proc_reason))
         while True:
             data, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, _MAX_ENDS)
@@ -309,8 +309,11 @@ class _Keep:
         _end_all_others()
         exited = _message("exited", status=status, max_rss_kb=usage.ru_maxrss)
         self._control.send(exited)
-        self._inside.refresh()
-        self._cell = self._walls.with_ruleset(self._cell)
+        is_fresh = self._inside.is_fresh()
+        if not is_fresh:
+            self._inside.refresh()
+        if not is_fresh or self._cell.ruleset < 0:
+            self._cell = self._walls.with_ruleset(self._cell, self._grants)
 
 
 def _end_all_others() -> None:

@@ -76,6 +76,7 @@ def main(control_fd: int, front_end: int) -> NoReturn:
     if order.preload:
         zygote.preload()
     else:
+        zygote.freeze()
         zygote.say_loaded(threads=1, seconds=0.0)
     zygote.serve()
 
@@ -189,11 +190,16 @@ class ZygoteServer:
         sys.stdout.flush()
         sys.stderr.flush()
         threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - pathlib is slow to import
-        # Without freeze() the first collection in every worker would write to, and
-        # so copy, every page with an object on it.
+        self.freeze()
+        self.say_loaded(threads, time.monotonic() - started)
+
+    def freeze(self) -> None:
+        """Keep the garbage collector, in every worker, off what is here already.
+
+        Its first collection would write to, and so copy, every page with an object.
+        """
         gc.collect()
         gc.freeze()
-        self.say_loaded(threads, time.monotonic() - started)
 
     def _watch_children(self) -> None:
         signal.signal(signal.SIGCHLD, _note_signal)
@@ -249,12 +255,12 @@ class ZygoteServer:
             used_kb = 0 if pid in self._excesses else self._groups.memory_taken_kb(slot)
             if used_kb:
                 self._excesses[pid] = Excess(pid, "memory", used_kb)
-                tree.kill_tree(pid)
+                self._end_worker(pid)
 
     def _sample(self) -> None:
         for excess in self._watchdog.sample(self._pids):
             self._excesses.setdefault(excess.pid, excess)
-            tree.kill_tree(excess.pid)
+            self._end_worker(excess.pid)
         interval_s = self._watchdog.interval_s(len(self._pids))
         self._next_sample_at = time.monotonic() + interval_s
 
@@ -390,7 +396,16 @@ class ZygoteServer:
         if pid is None:
             return
         self._peaks_kb[slot] = tree.peak_memory_kb(pid)
-        tree.kill_tree(pid)
+        self._end_worker(pid)
+
+    def _end_worker(self, pid: int) -> None:
+        """SIGKILL a worker with all its descendants."""
+        if self._walls.policy.is_strict:
+            # Its keeper ends the rest of the cell at once, in one call: nobody has to
+            # be found, and nobody can be forked meanwhile.
+            tree.send(pid, signal.SIGKILL)
+        else:
+            tree.kill_tree(pid)
 
     def _reap(self) -> None:
         while True:

@@ -15,7 +15,9 @@ from tests.sandbox.children import a_child, error_of, in_child
 
 
 def limits_after(strict: bool, max_processes: int | None = None) -> dict[str, object]:
-    problems = rlimits.apply(max_processes=max_processes, strict=strict)
+    problems = rlimits.apply(strict=strict)
+    if max_processes is not None:
+        rlimits.limit_processes(max_processes)
     found = {
         name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
         for name in ("CORE", "NOFILE", "FSIZE", "NPROC", "AS", "DATA", "SIGPENDING")
@@ -51,7 +53,7 @@ def test_a_lower_limit_stays() -> None:
 
 def test_descriptors_run_out() -> None:
     def hoard() -> int:
-        rlimits.apply(max_processes=None, strict=True)
+        rlimits.apply(strict=True)
         count = 0
         while error_of(os.dup, 0) == 0:
             count += 1
@@ -63,7 +65,7 @@ def test_descriptors_run_out() -> None:
 
 def test_a_file_has_an_end(tmp_path: Path) -> None:
     def write() -> list[int]:
-        rlimits.apply(max_processes=None, strict=True)
+        rlimits.apply(strict=True)
         with (tmp_path / "large").open("wb") as file:
             # Sparse: the limit is about the size, the disk stays empty.
             file.truncate(512 << 20)
@@ -78,7 +80,7 @@ def test_a_file_has_an_end(tmp_path: Path) -> None:
 )
 def test_processes_are_counted_for_a_user_of_its_own() -> None:
     def fork_on() -> int:
-        rlimits.apply(max_processes=5, strict=False)
+        rlimits.limit_processes(5)
         identity.take(30999)
         with ExitStack() as stack:
             for count in range(20):
