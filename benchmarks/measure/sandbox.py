@@ -100,11 +100,12 @@ def _starts(
     environment = {"BENCHMARK_BALLAST_MB": str(megabytes)}
     taken: dict[Place, list[list[float]]] = {}
     with _fronts(wanted, "ballast.small", folder, environment) as helpers:
+        taken.update((place, []) for place in helpers)
         for _ in range(max(1, args.starts // _AT_ONCE)):
             # The order changes, so that nobody is always the one after the slowest.
             for place in random.sample(list(helpers), len(helpers)):
                 rounds = helpers[place].ask("starts", _AT_ONCE)
-                taken.setdefault(place, []).extend(rounds)
+                taken[place].extend(rounds)
     return taken
 
 
