@@ -93,12 +93,13 @@ def stop_descendants(pid: int) -> list[int]:
             for child in children_of(pending.pop()):
                 pending.append(child)
                 if child not in stopped:
+                    # At once: one that forks and exits over and over is somebody
+                    # else by the end of a walk.
+                    send(child, signal.SIGSTOP)
                     fresh.append(child)
         if not fresh:
             return list(stopped)
-        for child in fresh:
-            send(child, signal.SIGSTOP)
-            stopped[child] = None
+        stopped.update(dict.fromkeys(fresh))
         wait_still(fresh)
 
 
