@@ -29,7 +29,7 @@ from isoruntime.pool.pool import PoolSize, WorkerPool
 from isoruntime.pool.supervisor import LoadState, Preload
 from isoruntime.reaper import Reaper
 from isoruntime.wire.order import LoadOrder
-from isoruntime.zygote.folders import remove
+from isoruntime.zygote.folders import make_base, remove
 
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details, Mode
@@ -94,7 +94,7 @@ class Runtime:
             environ, settings.env, settings.on_fc
         )
         self._passed, self._withheld = environment, withheld
-        self._temp_base = _make_temp_base(environ)
+        self._temp_base = _make_temp_base(environ, settings.sandbox)
         self.pool = WorkerPool(
             self.loop,
             PoolSize(
@@ -301,28 +301,19 @@ def _note_signal(number: int, frame: object) -> None:
     """Do nothing: the wake-up descriptor has been written to, which is all."""
 
 
-def _make_temp_base(environ: Mapping[str, str]) -> str:
+def _make_temp_base(environ: Mapping[str, str], sandbox: str) -> str:
     """Make the folder for the workers' temporary folders; empty if that fails."""
-    from isoruntime.sandbox.paths import temp_parents
+    from isoruntime.sandbox.paths import NO_GRANTS, temp_parents
 
-    name = f"isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
-    problems = []
-    for parent in temp_parents(environ):
-        path = f"{parent}/{name}"
-        try:
-            os.makedirs(path, 0o700)  # noqa: PTH103 - pathlib is not imported here
-        except OSError as error:
-            problems.append(f"{parent}: {error.strerror}")
-            continue
+    parents = temp_parents(environ, NO_GRANTS if sandbox == "off" else None)
+    path, problems = make_base(parents)
+    chosen = environ.get("TMPDIR")
+    if not path:
+        _log.warning("no folder for temporary files; workers share /tmp: %s", problems)
+    elif problems and parents[0] == chosen:
         # What the operator chose is never replaced by another place in silence.
-        if parent != environ.get("TMPDIR", parent):
-            _log.warning("temporary files go to %s (%s)", path, "; ".join(problems))
-        return path
-    _log.warning(
-        "no folder for temporary files can be made (%s); workers share /tmp",
-        "; ".join(problems),
-    )
-    return ""
+        _log.warning("temporary files go to %s: %s", path, problems)
+    return path
 
 
 def _load_order(

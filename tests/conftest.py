@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -59,6 +61,25 @@ def serve(nothing_left_behind: None) -> Iterator[Serve]:
             return stack.enter_context(Server(*args, **options))  # type: ignore[arg-type]
 
         yield start
+
+
+@pytest.fixture
+def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Return a file system of 200 KB, or of the size that the test is marked with.
+
+    It is nowhere below /tmp, where the runtime would not have workers' folders.
+    """
+    marker = request.node.get_closest_marker("disk")
+    place = servers.temp_folder()
+    size = marker.args[0] if marker else "200k"
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    try:
+        if os.geteuid() or subprocess.run(mount, check=False).returncode:
+            pytest.skip("only root may mount a small file system")
+        yield place
+        subprocess.run(["umount", "-l", str(place)], check=True)
+    finally:
+        place.rmdir()
 
 
 @pytest.fixture

@@ -85,9 +85,17 @@ def parent_death_signal() -> int:
     return number.value
 
 
-def become_subreaper() -> None:
-    """Make orphaned descendants children of this process instead of init's."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def become_subreaper() -> bool:
+    """Make orphaned descendants children of this process instead of init's.
+
+    Return False where the kernel does not know how (gVisor, until a few years ago): what
+    a handler leaves behind there can get away.
+    """
+    try:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    except OSError:
+        return False
+    return True
 
 
 def set_no_new_privileges() -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from isoruntime.sandbox import _libc, capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWCGROUP: Final = 0x02000000
@@ -56,6 +56,9 @@ _KEPT_FLAGS: Final = (
 
 #: Folders that every worker finds empty, and its own.
 SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are what is made private
+#: Folders that are judged file by file, or hold no file of anybody's.
+_SEEN: Final = frozenset({"/proc", "/sys", "/dev", "/etc", "/usr"})
+_HIDDEN: Final = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
 #: What a function has for temporary files on Function Compute, in MB.
 _SCRATCH_MB: Final = 512
 _SCRATCH_FILES: Final = 65536
@@ -69,7 +72,8 @@ class Furniture(NamedTuple):
     """What a cell is to look like inside."""
 
     code_dir: str
-    #: paths that must stay visible though they lie below a scratch folder
+    #: Paths that are there. What is neither one of them nor below one nor on the way to
+    #: one is hidden: sockets that are files can be connected to through every other wall.
     exposed: tuple[str, ...] = ()
     #: MB of files in each scratch folder; they are memory
     scratch_mb: int = _SCRATCH_MB
@@ -160,15 +164,34 @@ class Inside:
         code_dir = self._furniture.code_dir
         _libc.mount(code_dir, code_dir, None, _MS_BIND | _MS_REC)
         _make_read_only(code_dir)
-        for path in (code_dir, *self._furniture.exposed):
-            # Inside one that is exposed already it comes along with it.
-            if self._is_below_scratch(path) and os.path.exists(path):  # noqa: PTH110
-                fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        covers = [
+            path for path in _top_folders() if path not in self._furniture.exposed
+        ]
+        # Opened while they can be seen.
+        opened = self._open_below([*covers, *self._scratch])
+        for cover in covers:
+            _libc.mount("tmpfs", cover, "tmpfs", _HIDDEN, "mode=755,size=64k")
+        for path in self._scratch:
+            os.makedirs(path, exist_ok=True)  # noqa: PTH103 - /var/tmp has just been covered
+        for path, fd in opened:
+            if _is_below_any(path, self._scratch):
                 self._exposed.append((path, fd))
+            else:
+                _expose(path, fd)
+                os.close(fd)
         self.refresh()
 
-    def _is_below_scratch(self, path: str) -> bool:
-        return any(path.startswith(f"{folder}/") for folder in self._scratch)
+    def _open_below(self, folders: list[str]) -> list[tuple[str, int]]:
+        """Open what has to be seen below folders, by every name it has."""
+        paths = {self._furniture.code_dir, *self._furniture.exposed}
+        paths = {path for path in paths if _is_below_any(path, folders)}
+        paths |= {os.path.realpath(path) for path in paths}
+        found: list[str] = []
+        for path in sorted(paths):
+            # What is in something that is exposed comes along with it.
+            if not _is_below_any(path, [*found, *_SEEN]) and os.path.exists(path):  # noqa: PTH110
+                found.append(path)
+        return [(path, _open_path(path)) for path in found if path not in folders]
 
     def refresh(self) -> None:
         """Give the next worker empty scratch folders; what was in them is gone."""
@@ -211,6 +234,21 @@ class Inside:
     def descriptors(self) -> Sequence[int]:
         """What must stay open here, and must not reach a worker."""
         return [fd for _, fd in self._exposed]
+
+
+def _top_folders() -> list[str]:
+    """Return the folders of the root that hold files of somebody's."""
+    with os.scandir("/") as entries:
+        found = [one.path for one in entries if one.is_dir(follow_symlinks=False)]
+    return [path for path in found if path not in _SEEN.union(SCRATCH)]
+
+
+def _is_below_any(path: str, folders: Iterable[str]) -> bool:
+    return any(path.startswith(f"{folder}/") for folder in folders)
+
+
+def _open_path(path: str) -> int:
+    return os.open(path, os.O_PATH | os.O_CLOEXEC)
 
 
 def _state_of(folder: str) -> tuple[object, ...]:

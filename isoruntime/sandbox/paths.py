@@ -152,6 +152,10 @@ _BESIDE_BIN: Final = ("lib", "lib64", "libexec", "include", "ssl")
 _ROOM_BYTES: Final = 512 << 20
 
 
+#: What the workers of no sandbox are granted, as there is nothing to be granted.
+NO_GRANTS: Final = Grants((), ())
+
+
 def for_worker(
     code_dir: str,
     temp_folder: str | None,
@@ -219,19 +223,18 @@ def temp_parents(environ: Mapping[str, str], grants: Grants | None = None) -> li
     """Return where the folder with all workers' temporary folders may be made.
 
     The first one that can be written is to be taken; the caller makes it where it does
-    not exist. What the operator set (`TMPDIR`) comes first, then the folder systemd
-    made for a service. Next come places outside of /tmp: all of /tmp is granted to every
-    worker, so whoever shares a user with a worker would reach its temporary folder there.
-    They are /var/cache and /var/lib for root, `$XDG_CACHE_HOME` or ~/.cache for others.
-    /tmp and /var/tmp come last; `reaches` tells whether it came to that, and then a
-    worker's temporary files are its own only if it has a user of its own.
+    not exist. What the operator set (`TMPDIR`) comes first, unless it is /tmp or below:
+    all of /tmp is granted to every worker, and all of them would reach the temporary
+    folders of all there. Then comes the folder that systemd made for a service, then
+    /var/cache and /var/lib for root, `$XDG_CACHE_HOME` or ~/.cache for others. /tmp and
+    /var/tmp come last; `reaches` tells whether it came to that.
 
     A place with less room than the smallest disk of the platform comes after /tmp, if
     that has more, and so does one below a folder of `grants`. /run and
     `$XDG_RUNTIME_DIR` are no candidates, though private: they are memory, and a function
     that writes large files to its disk would be killed for its memory.
     """
-    chosen = [environ.get("TMPDIR", "")]
+    chosen = environ.get("TMPDIR", "")
     private = [environ.get("CACHE_DIRECTORY", "").partition(":")[0]]
     if os.geteuid() == 0:
         private += ["/var/cache", "/var/lib"]
@@ -251,7 +254,9 @@ def temp_parents(environ: Mapping[str, str], grants: Grants | None = None) -> li
         and _free_bytes(path) >= enough
     ]
     later = [path for path in private if path.startswith("/") and path not in good]
-    return list(_once([*filter(None, chosen), *good, *SHARED[:2], *later]))
+    if chosen:
+        good.insert(len(good) if reaches(public, chosen) else 0, chosen)
+    return list(_once([*good, *SHARED[:2], *later]))
 
 
 def _of_python() -> Iterator[str]:

@@ -152,6 +152,9 @@ class Walls:
         self._attempt("seccomp", self._compile_filter)
         if not self.policy.is_strict:
             self.skipped["private-tmp"] = "the workers of this function share /tmp"
+            shared = landlock.Grants((), (*paths.SHARED, *self.policy.allow_write))
+            if paths.code_is_writable(shared, self.policy.code_dir):
+                self.skipped["read-only-code"] = "it lies where handlers may write"
             self._enclose_for_import(cgroups)
 
     def _choose_uid(self) -> None:

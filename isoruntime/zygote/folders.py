@@ -8,9 +8,30 @@ end is killed.
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MODE: Final = 0o700
+
+
+def make_base(parents: Iterable[str]) -> tuple[str, str]:
+    """Make the folder of one front end where it can be had first.
+
+    Return its path, empty if there is no such place, and why those before it would not
+    do.
+    """
+    name = f"isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
+    problems: list[str] = []
+    for parent in parents:
+        try:
+            os.makedirs(f"{parent}/{name}", _MODE)  # noqa: PTH103 - pathlib is slow to import
+        except OSError as error:
+            problems.append(f"{parent}: {error.strerror}")
+        else:
+            return f"{parent}/{name}", "; ".join(problems)
+    return "", "; ".join(problems)
 
 
 def worker_folder(cell: str, slot: int, uid: int = 0) -> str | None:

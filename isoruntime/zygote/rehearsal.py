@@ -26,7 +26,7 @@ from isoruntime.sandbox import _libc
 from isoruntime.wire.frames import NONCE_BYTES, Kind
 from isoruntime.wire.pipes import read_frame, write_frame
 from isoruntime.zygote import attempts, protocol
-from isoruntime.zygote.folders import remove
+from isoruntime.zygote.folders import make_base, remove
 from isoruntime.zygote.groups import Groups
 from isoruntime.zygote.spawn import Spawned, spawn
 
@@ -81,7 +81,7 @@ def rehearse(
     reader, writer = os.pipe()
     command = os.getpid()
     # Ours and not the stand-in's, which may have to be killed.
-    temp_base = _make_base(temp_parents)
+    temp_base, _ = make_base(temp_parents)
     marker = _make_marker(f"isoruntime-rehearsal-{command}-{os.urandom(4).hex()}")
     # Safe because commands have one thread, and the child never returns.
     stand_in = os.fork()
@@ -116,17 +116,6 @@ def rehearse(
     skipped, ends, refused, _ = json.loads(said)
     ends = {name: (end, text) for name, (end, text) in ends.items()}
     return Rehearsal(skipped, ends, refused, temp_parent)
-
-
-def _make_base(parents: Sequence[str]) -> str:
-    name = f"isoruntime-{os.getpid()}-{os.urandom(4).hex()}"
-    for parent in parents:
-        try:
-            os.makedirs(f"{parent}/{name}", 0o700)  # noqa: PTH103 - pathlib is slow to import
-        except OSError:
-            continue
-        return f"{parent}/{name}"
-    return ""
 
 
 def _make_marker(name: str) -> str:

@@ -54,7 +54,7 @@ def main(control_fd: int, front_end: int) -> NoReturn:
         os._exit(0)
     # A session of its own: Ctrl-C in the terminal is for the front end, which drains.
     os.setsid()
-    _libc.become_subreaper()
+    is_subreaper = _libc.become_subreaper()
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     data = control.recv(protocol.MAX_MESSAGE)
@@ -71,6 +71,8 @@ def main(control_fd: int, front_end: int) -> NoReturn:
     # socket, so the kernel sends a signal; later the socket's end is noticed.
     signal.signal(_ORPHANED, zygote.end_orphaned)
     zygote.enclose()
+    if not is_subreaper:
+        zygote.note_no_subreaper()
     if not _libc.die_with_parent(front_end, _ORPHANED):
         zygote.end_orphaned()
     if order.preload:
@@ -193,6 +195,10 @@ class ZygoteServer:
         self.freeze()
         self.say_loaded(threads, time.monotonic() - started)
 
+    def note_no_subreaper(self) -> None:
+        """Have it known that descendants can get away."""
+        self._walls.skipped["subreaper"] = "the kernel does not know it"
+
     def freeze(self) -> None:
         """Keep the garbage collector, in every worker, off what is here already.
 
@@ -258,6 +264,8 @@ class ZygoteServer:
                 self._end_worker(pid)
 
     def _sample(self) -> None:
+        # A process that slipped away from its worker tells nobody that it came to us.
+        self._kill_orphans()
         for excess in self._watchdog.sample(self._pids):
             self._excesses.setdefault(excess.pid, excess)
             self._end_worker(excess.pid)
@@ -285,6 +293,7 @@ class ZygoteServer:
             self._kill(fields["slot"])
         elif kind == "watch":
             self._is_watching = fields["on"]
+            self._kill_orphans()
         elif kind == "end":
             self._is_dismissed = True
             self._end()

@@ -163,18 +163,7 @@ def test_threads_and_children_of_a_worker_without_descriptors_are_seen(
     assert server.invoke("hello").body == b"still here"
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder that holds 4 MB and no more."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(mount, check=False).returncode:
-        pytest.skip("only root may mount a small file system")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
+@pytest.mark.disk("4m")
 def test_a_full_disk_costs_the_culprit_alone(serve: Serve, small_disk: Path) -> None:
     server = serve("eats.handler", "--fresh", env={"TMPDIR": str(small_disk)})
     for _ in range(3):
@@ -187,6 +176,7 @@ def test_a_full_disk_costs_the_culprit_alone(serve: Serve, small_disk: Path) -> 
     assert list(small_disk.iterdir()) == []
 
 
+@pytest.mark.disk("4m")
 def test_a_full_disk_does_not_keep_workers_from_starting(
     serve: Serve, small_disk: Path
 ) -> None:

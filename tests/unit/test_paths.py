@@ -189,7 +189,15 @@ def test_temporary_folders_go_where_no_grant_reaches(
 
 
 def test_the_operators_choice_of_a_folder_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert paths.temp_parents({"TMPDIR": "/tmp/mine"})[0] == "/tmp/mine"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(paths, "_free_bytes", lambda path: 1 << 30)
+    assert paths.temp_parents({"TMPDIR": "/disk/tmp"})[0] == "/disk/tmp"
+    # Unless every worker reaches what lies there.
+    found = paths.temp_parents({"TMPDIR": "/tmp/mine"})
+    assert found[:3] == ["/var/cache", "/var/lib", "/tmp/mine"]
+    # With the sandbox off it makes no difference.
+    found = paths.temp_parents({"TMPDIR": "/tmp/mine"}, Grants((), ()))
+    assert found[0] == "/tmp/mine"
 
 
 def test_a_place_without_room_comes_after_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
