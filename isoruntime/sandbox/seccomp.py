@@ -44,6 +44,11 @@ class SystemCalls(NamedTuple):
     #: themselves either. Needed only where Landlock has no scope for signals: a thread
     #: other than a process's first is not covered, since its number is not known.
     guarded: tuple[int, ...] = ()
+    #: Whether a file may be given the set-user-ID bit. Where workers are root, a program
+    #: with it outlives them as a way for any user of the host to become root, outside
+    #: these walls. (With set-group-ID it is left alone: archives and shared repositories
+    #: have folders with that.) If not, every opening of a file is judged.
+    may_set_user_id: bool = True
 
 
 # What the kernel calls each architecture (AUDIT_ARCH_* of linux/audit.h), and its table.
@@ -136,6 +141,15 @@ _SIOCSPGRP: Final = 0x8902
 # asm-generic/fcntl.h
 _F_SETOWN: Final = 8
 _F_SETOWN_EX: Final = 15
+# O_CREAT, and the bit of O_TMPFILE that O_DIRECTORY does not have: without either, the
+# kernel does not look at the mode.
+_CREATES_FILE: Final = 0o100 | 0o20000000
+
+# linux/stat.h
+_S_ISUID: Final = 0o4000
+
+# linux/prctl.h
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 _IOPRIO_WHO_PROCESS: Final = 1
 _PRIO_PROCESS: Final = 0
@@ -157,8 +171,16 @@ def program(wanted: SystemCalls, machine: str | None = None) -> bytes:
         # Takes a folder of /proc as well, whose pid a filter does not see. Those who
         # use it (Go, systemd) know kernels without.
         verdicts[numbers["pidfd_send_signal"]] = _NOT_THERE
-    rules = _rules(wanted)
-    judged = {numbers[name]: rule for names, rule in rules for name in names}
+    if not wanted.may_set_user_id:
+        # Has its mode in memory, where a filter cannot look; who tries it goes on to
+        # `openat`.
+        verdicts[numbers["openat2"]] = _NOT_THERE
+    judged = {
+        numbers[name]: rule
+        for names, rule in _rules(wanted)
+        for name in names
+        if name in numbers
+    }
     return bpf.assemble(
         [
             load(_ARCHITECTURE),
@@ -266,9 +288,19 @@ def _rules(wanted: SystemCalls) -> list[tuple[tuple[str, ...], list[int]]]:
         (("setpriority",), _only((0, _PRIO_PROCESS), (1, 0))),
         (("ioprio_set",), _only((0, _IOPRIO_WHO_PROCESS), (1, 0))),
         (("prlimit64",), _own_limits()),
-        (("clone",), _clone()),
+        # The kernel takes its flags from the lower half: the upper one is `clone3`'s.
+        (("clone",), _without_bits(0, _NEW_NAMESPACES | _CLONE_PARENT)),
         (("socket", "socketpair"), _families(wanted.has_network)),
+        (("prctl",), _stay_subreaper()),
     ]
+    if not wanted.may_set_user_id:
+        # `mkdir` is not among them: the kernel takes the bit from its mode.
+        rules += [
+            (("chmod", "fchmod", "creat", "mknod"), _without_bits(1, _S_ISUID)),
+            (("fchmodat", "fchmodat2", "mknodat"), _without_bits(2, _S_ISUID)),
+            (("open",), _open(1)),
+            (("openat",), _open(2)),
+        ]
     if not wanted.guarded:
         return [*rules, (("ioctl",), _unless(1, _TIOCSTI, _TIOCLINUX))]
     aims = sorted({-1, *wanted.guarded, *(-pid for pid in wanted.guarded)})
@@ -330,11 +362,44 @@ def _own_limits() -> list[int]:
     ]
 
 
-def _clone() -> list[int]:
-    # The kernel takes its flags from the lower half: the upper one is `clone3`'s.
+def _without_bits(index: int, bits: int) -> list[int]:
+    """Allow a call unless an argument has one of these bits in its lower half."""
+    return [
+        _argument(index),
+        if_any_bit(bits, then=1),
+        give(_ALLOW),
+        give(_NOT_PERMITTED),
+    ]
+
+
+def _open(flags: int) -> list[int]:
+    """Allow opening a file unless that makes one with the set-user-ID bit.
+
+    `flags` is the index of that argument; the mode comes after it.
+    """
+    return [
+        _argument(flags),
+        if_any_bit(_CREATES_FILE, then=1),
+        give(_ALLOW),
+        *_without_bits(flags + 1, _S_ISUID),
+    ]
+
+
+def _stay_subreaper() -> list[int]:
+    """Allow `prctl` unless it makes a subreaper stop being one.
+
+    The daemons of a worker that did would go to the zygote: out of the worker's tree, so
+    neither counted nor ended with it.
+    """
     return [
         _argument(0),
-        if_any_bit(_NEW_NAMESPACES | _CLONE_PARENT, then=1),
+        if_equal(_PR_SET_CHILD_SUBREAPER, then=1),
+        give(_ALLOW),
+        # Any bit means yes, in either half.
+        _argument(1),
+        if_equal(0, then=0, otherwise=2),
+        _upper_half(1),
+        if_equal(0, then=1),
         give(_ALLOW),
         give(_NOT_PERMITTED),
     ]

@@ -179,7 +179,9 @@ class Walls:
         is_scoped = self._has_landlock and landlock.has_scopes()
         guarded = () if is_scoped else (policy.front_end, os.getpid())
         wanted = seccomp.SystemCalls(
-            has_network=policy.has_network or policy.is_strict, guarded=guarded
+            has_network=policy.has_network or policy.is_strict,
+            guarded=guarded,
+            may_set_user_id=not (os.geteuid() == 0 and self._uid == 0),
         )
         self._program = seccomp.program(wanted)
 

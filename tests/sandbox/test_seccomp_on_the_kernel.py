@@ -19,8 +19,10 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tarfile
 import termios
 import textwrap
 from collections.abc import Callable, Iterator
@@ -36,6 +38,7 @@ ROOT = Path(__file__).parents[2]
 MACHINE = os.uname().machine
 OPEN = SystemCalls(has_network=True)
 CLOSED = SystemCalls(has_network=False)
+AS_ROOT = SystemCalls(has_network=True, may_set_user_id=False)
 
 if MACHINE not in ("x86_64", "aarch64"):
     pytest.skip(f"no filter for {MACHINE}", allow_module_level=True)
@@ -382,6 +385,196 @@ def test_the_second_set_of_numbers_of_x86_is_not_there() -> None:
         assert in_child(lambda number=number: call(0x40000000 | number)) == "ENOSYS"
 
 
+def is_subreaper() -> bool:
+    answer = ctypes.c_int(-1)
+    call("prctl", 37, ctypes.addressof(answer), 0, 0, 0)
+    return bool(answer.value)
+
+
+def daemonise() -> int:
+    """Return the pid of an orphan, which ends as soon as it is one."""
+    read_end, write_end = os.pipe()
+    # Safe because there is one thread.
+    between = os.fork()
+    if between == 0:
+        daemon = os.fork()
+        if daemon:
+            os.write(write_end, str(daemon).encode())
+        # At once: neither has anything else to say.
+        os._exit(0)
+    os.waitpid(between, 0)
+    return int(os.read(read_end, 16))
+
+
+def test_a_subreaper_stays_one() -> None:
+    def stop() -> int:
+        _libc.become_subreaper()
+        return call("prctl", 36, 0, 0, 0, 0)
+
+    def keep_daemons() -> list[object]:
+        _libc.become_subreaper()
+        with contextlib.suppress(PermissionError):
+            call("prctl", 36, 0, 0, 0, 0)
+        daemon = daemonise()
+        return [is_subreaper(), os.waitpid(daemon, 0)[0] == daemon]
+
+    assert in_child(stop) == "EPERM"
+    assert in_child(stop, None) == 0
+    assert in_child(keep_daemons) == [True, True]
+    assert in_child(keep_daemons, None) == "ECHILD"
+
+
+def test_a_child_of_a_filtered_process_becomes_a_subreaper_and_stays_one() -> None:
+    def attempt() -> list[object]:
+        # As a worker does, when the zygote has put on the filter.
+        def become_it() -> list[object]:
+            before = is_subreaper()
+            _libc.become_subreaper()
+            call("prctl", 36, 1 << 32, 0, 0, 0)
+            return [before, is_subreaper()]
+
+        def stop() -> int:
+            _libc.become_subreaper()
+            return call("prctl", 36, 0, 0, 0, 0)
+
+        return [in_child(become_it, None), in_child(stop, None)]
+
+    assert in_child(attempt) == [[False, True], "EPERM"]
+
+
+def test_the_other_options_of_a_process_are_its_own() -> None:
+    def attempt() -> bool:
+        set_name, set_dumpable, set_death_signal = 15, 4, 1
+        name = ctypes.create_string_buffer(b"renamed")
+        call("prctl", set_name, ctypes.addressof(name), 0, 0, 0)
+        call("prctl", set_dumpable, 0, 0, 0, 0)
+        call("prctl", set_death_signal, 0, 0, 0, 0)
+        return Path("/proc/self/comm").read_text() == "renamed\n"
+
+    assert in_child(attempt) is True
+
+
+class Target(NamedTuple):
+    """What a file's mode is set on: a file that is there, or one to be made."""
+
+    file: Path
+    new: Path
+    mode: int
+
+    def address(self, path: Path) -> int:
+        """Return where the name of a path is, for good."""
+        name = ctypes.create_string_buffer(os.fsencode(path))
+        KEPT.append(name)
+        return ctypes.addressof(name)
+
+
+#: Names that the kernel reads after their variable is gone.
+KEPT: list[object] = []
+HERE = -100
+CREATE = os.O_CREAT | os.O_WRONLY
+
+
+def open_by_memory(target: Target) -> int:
+    # struct open_how: flags, mode, resolve
+    how = (ctypes.c_uint64 * 3)(CREATE, target.mode, 0)
+    return call("openat2", HERE, target.address(target.new), ctypes.addressof(how), 24)
+
+
+def make_unnamed(target: Target) -> None:
+    """Make a file without a name, then give it one."""
+    folder = target.address(target.new.parent)
+    flags = os.O_TMPFILE | os.O_WRONLY
+    fd = call("openat", HERE, folder, flags, target.mode)
+    here = os.open(target.new.parent, os.O_RDONLY)
+    # Without a folder to start from, Python makes the call that follows no link.
+    os.link(f"/proc/self/fd/{fd}", target.new.name, dst_dir_fd=here)
+
+
+WAYS_TO_SET_A_MODE: dict[str, Callable[[Target], object]] = {
+    "chmod": lambda to: call("chmod", to.address(to.file), to.mode),
+    "fchmod": lambda to: call("fchmod", os.open(to.file, os.O_RDONLY), to.mode),
+    "fchmodat": lambda to: call("fchmodat", HERE, to.address(to.file), to.mode),
+    "fchmodat2": lambda to: call("fchmodat2", HERE, to.address(to.file), to.mode, 0),
+    "mknod": lambda to: call("mknod", to.address(to.new), stat.S_IFREG | to.mode, 0),
+    "mknodat": lambda to: call(
+        "mknodat", HERE, to.address(to.new), stat.S_IFREG | to.mode, 0
+    ),
+    "creat": lambda to: call("creat", to.address(to.new), to.mode),
+    "open": lambda to: call("open", to.address(to.new), CREATE, to.mode),
+    "openat": lambda to: call("openat", HERE, to.address(to.new), CREATE, to.mode),
+    "openat2": open_by_memory,
+    "a file without a name": make_unnamed,
+    # However the libraries of this machine do it.
+    "os.chmod": lambda to: to.file.chmod(to.mode),
+    "os.open": lambda to: os.open(to.new, CREATE, to.mode),
+}
+#: One that is not a call's name is there on every machine.
+WAYS_HERE = [
+    way
+    for way in WAYS_TO_SET_A_MODE
+    if way in NUMBERS or way not in ("chmod", "creat", "mknod", "open")
+]
+
+
+def mode_given(
+    way: str, mode: int, wanted: SystemCalls | None, folder: Path
+) -> int | str:
+    """Return what mode a file has in the end, or which error there was instead."""
+    target = Target(folder / "file", folder / "new", mode)
+    target.new.unlink(missing_ok=True)
+    target.file.unlink(missing_ok=True)
+    target.file.touch(0o600)
+
+    def attempt() -> None:
+        os.umask(0)
+        WAYS_TO_SET_A_MODE[way](target)
+
+    error = in_child(attempt, wanted)
+    last = target.new if target.new.exists() else target.file
+    given = stat.S_IMODE(last.stat().st_mode)
+    if error is not None:
+        assert (last, given) == (target.file, 0o600)
+        return str(error)
+    return given
+
+
+@pytest.mark.parametrize("way", WAYS_HERE)
+def test_no_file_gets_the_set_user_id_bit_where_workers_are_root(
+    way: str, tmp_path: Path
+) -> None:
+    without = mode_given(way, 0o4755, None, tmp_path)
+    if without != 0o4755:
+        pytest.skip(f"it does not work without a filter: {without}")
+    denial = "ENOSYS" if way == "openat2" else "EPERM"
+    assert mode_given(way, 0o4755, AS_ROOT, tmp_path) == denial
+    assert mode_given(way, 0o6711, AS_ROOT, tmp_path) == denial
+    assert mode_given(way, 0o4755, OPEN, tmp_path) == 0o4755
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS_HERE if way != "openat2"])
+@pytest.mark.parametrize("mode", [0o755, 0o640, 0o2755])
+def test_a_file_gets_every_other_mode_where_workers_are_root(
+    way: str, mode: int, tmp_path: Path
+) -> None:
+    without = mode_given(way, mode, None, tmp_path)
+    if without != mode:
+        pytest.skip(f"it does not work without a filter: {without}")
+    assert mode_given(way, mode, AS_ROOT, tmp_path) == mode
+
+
+def test_folders_are_made_with_any_mode_where_workers_are_root(tmp_path: Path) -> None:
+    def attempt() -> None:
+        os.umask(0)
+        (tmp_path / "one").mkdir(0o700)
+        # What the kernel leaves of it is no more than this.
+        (tmp_path / "two").mkdir(0o4755)
+        (tmp_path / "one").chmod(0o3777)
+
+    assert in_child(attempt, AS_ROOT) is None
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o3777
+    assert stat.S_IMODE((tmp_path / "two").stat().st_mode) == 0o755
+
+
 def guarding(process: subprocess.Popen[bytes]) -> SystemCalls:
     return SystemCalls(has_network=True, guarded=(process.pid,))
 
@@ -481,9 +674,13 @@ def exchange_descriptors() -> str:
     return os.read(read_end, 32).decode()
 
 
-def test_a_zygote_can_do_its_work_under_the_filter() -> None:
+@pytest.mark.parametrize("wanted", [OPEN, AS_ROOT], ids=["open", "as root"])
+def test_a_zygote_can_do_its_work_under_the_filter(
+    wanted: SystemCalls, tmp_path: Path
+) -> None:
     def attempt() -> list[object]:
         os.setsid()
+        os.makedirs(tmp_path / "of" / "a cell", 0o700)  # noqa: PTH103 - as it does it
         _libc.become_subreaper()
         _libc.set_dumpable(False)
         memory = os.memfd_create("shared")
@@ -502,12 +699,13 @@ def test_a_zygote_can_do_its_work_under_the_filter() -> None:
         _, status, _ = os.wait4(pid, 0)
         return [os.waitstatus_to_exitcode(status), exchange_descriptors()]
 
-    assert in_child(attempt) == [3, "over a pipe"]
+    assert in_child(attempt, wanted) == [3, "over a pipe"]
 
 
 def become_worker() -> None:
     """Do what a worker does to itself after the fork."""
     assert _libc.die_with_parent(os.getppid())
+    _libc.become_subreaper()
     os.setsid()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
@@ -628,11 +826,14 @@ ORDINARY_PYTHON = {
 }
 
 
+@pytest.mark.parametrize("wanted", [OPEN, AS_ROOT], ids=["open", "as root"])
 @pytest.mark.parametrize("what", ORDINARY_PYTHON)
-def test_ordinary_python_works_under_the_filter(what: str, tmp_path: Path) -> None:
+def test_ordinary_python_works_under_the_filter(
+    what: str, wanted: SystemCalls, tmp_path: Path
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(ORDINARY_PYTHON[what]))
-    ran = run_filtered(sys.executable, str(script))
+    ran = run_filtered(sys.executable, str(script), wanted=wanted)
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
@@ -656,6 +857,10 @@ require("dns").lookup("localhost", (error) => {
         pytest.param(["git", "--version"], "git version", id="git"),
         pytest.param(["git", "init", "."], "repository", id="a repository"),
         pytest.param(
+            ["git", "init", "--shared", "."], "shared", id="a shared repository"
+        ),
+        pytest.param(["tar", "-xpvf", "archive.tar"], "program", id="an archive"),
+        pytest.param(
             ["sh", "-c", "gcc -o made made.c && ./made"], "compiled", id="gcc"
         ),
         pytest.param(["nice", "-n", "5", "nice"], "5", id="nice"),
@@ -666,16 +871,50 @@ require("dns").lookup("localhost", (error) => {
         ),
     ],
 )
+@pytest.mark.parametrize("wanted", [OPEN, AS_ROOT], ids=["open", "as root"])
 def test_ordinary_programs_work_under_the_filter(
-    command: list[str], prints: str, tmp_path: Path
+    command: list[str], prints: str, wanted: SystemCalls, tmp_path: Path
 ) -> None:
     needed = "gcc" if "gcc" in command[-1] else command[0]
     if shutil.which(needed) is None:
         pytest.skip(f"{needed} is not installed")
     (tmp_path / "made.c").write_text(C_PROGRAM)
-    ran = run_filtered(*command, cwd=tmp_path)
+    pack(tmp_path / "archive.tar", {"folder": 0o2775, "folder/program": 0o755})
+    ran = run_filtered(*command, wanted=wanted, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert prints in ran.stdout
+
+
+def pack(archive: Path, modes: dict[str, int]) -> None:
+    """Make an archive of folders and, below them, empty programs."""
+    with tarfile.open(archive, "w") as pile:
+        for name, mode in modes.items():
+            member = tarfile.TarInfo(name)
+            member.type = tarfile.REGTYPE if "/" in name else tarfile.DIRTYPE
+            member.mode, member.uid, member.gid = mode, os.getuid(), os.getgid()
+            pile.addfile(member)
+
+
+def test_an_archive_brings_set_group_id_folders_and_no_set_user_id_programs(
+    tmp_path: Path,
+) -> None:
+    archive = tmp_path / "archive.tar"
+    pack(archive, {"folder": 0o2775, "folder/good": 0o2755, "folder/bad": 0o4755})
+
+    def unpack(*names: str) -> None:
+        with tarfile.open(archive) as pile:
+            for name in names:
+                # By hand, as releases of Python differ in what they leave of a mode.
+                pile.extract(name, tmp_path, set_attrs=False)
+                (tmp_path / name).chmod(pile.getmember(name).mode)
+
+    assert in_child(lambda: unpack("folder", "folder/good"), AS_ROOT) is None
+    assert in_child(lambda: unpack("folder/bad"), AS_ROOT) == "EPERM"
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode) & 0o6000
+        for path in tmp_path.rglob("*")
+    }
+    assert modes == {"archive.tar": 0, "folder": 0o2000, "good": 0o2000, "bad": 0}
 
 
 def test_a_program_that_is_executed_is_inside_as_well() -> None:
