@@ -24,8 +24,9 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,12 @@ _SECRET_VARIABLES = (
     "AWS_SECRET_ACCESS_KEY",
     "DATABASE_PASSWORD",
 )
+#: A user with nothing but /tmp.
+_HOMELESS = {"HOME": "/nonexistent", "TMPDIR": "/tmp"}
 #: Nobody waits longer for an attack.
 _AT_MOST_S = 15
+#: Whoever has said nothing for so long may be stopped.
+_PATIENCE_S = 1.0
 
 
 class Apart(Server):
@@ -83,20 +88,23 @@ class Apart(Server):
 class Arena:
     """One server at one level under one profile, made anew when it has taken damage."""
 
-    def __init__(self, level: Level, profile: str, *options: str) -> None:
-        """Make the folders; the server starts with the first attack."""
+    def __init__(
+        self, level: Level, profile: str, *options: str, base: Path = BASE
+    ) -> None:
+        """Make the folders below `base`; the server starts with the first attack."""
         self.level = level
         self.profile = profile
         self._options = options
         self._made = ExitStack()
         self._server: Apart | None = None
         self._pool = self._made.enter_context(ThreadPoolExecutor(4))
-        self._folder = Path(tempfile.mkdtemp(prefix="isoruntime-test-", dir=BASE))
+        self._folder = Path(tempfile.mkdtemp(prefix="isoruntime-test-", dir=base))
         self._made.callback(shutil.rmtree, self._folder)
         self._folder.chmod(0o755)
         self.code = self._folder / "code"
         self.victim = self._folder / "victim"
         self.runtime = self._folder / "runtime"
+        self._home = self._folder / "home"
         self.gates = self.code / "gates"
         self._gate_number = 0
         self._settle()
@@ -114,6 +122,7 @@ class Arena:
         (self.code / "victim.py").write_text("vow = True\n")
         self.gates.mkdir()
         self.victim.mkdir()
+        self._home.mkdir(exist_ok=True)
         (self.victim / "file").write_text("precious\n")
         (self.victim / "folder").mkdir()
         (self.victim / "folder" / "file").write_text("precious too\n")
@@ -162,7 +171,11 @@ class Arena:
             code_dir=self.code,
             command=(python, "-m", "isoruntime", "serve"),
             prefix=launcher(self.level, "--variables", path),
-            env={"PYTHONPATH": str(self.runtime), "ISORUNTIME_PYTHON": python},
+            env={
+                "PYTHONPATH": str(self.runtime),
+                "ISORUNTIME_PYTHON": python,
+                **({"HOME": str(self._home)} if self.level.has_home else _HOMELESS),
+            },
             within=10,
         )
         server.__enter__()
@@ -293,26 +306,37 @@ class Attempt:
 
     def _wait_for_the_attack(self, attack: Future[Reply]) -> None:
         tried = f"tried {self._id}".encode()
+        patient_until = time.monotonic() + _PATIENCE_S
 
         def is_over() -> bool:
             if attack.done() or self._server.stdout.contains(tried, self._since):
                 return True
             # Whoever is stopped tells nothing.
             front = _state_of(self._watched["front"])
-            return not front["alive"] or front["stopped"]
+            if not front["alive"] or front["stopped"]:
+                return True
+            return time.monotonic() > patient_until and bool(self._stopped())
 
         wait_until(is_over, _AT_MOST_S, f"an end of {self._name}")
 
-    def _let_go_on(self) -> None:
-        """Wake up whoever was stopped, now that it has been seen.
+    def _stopped(self) -> list[psutil.Process]:
+        """Return who is stopped: a victim, or the attack, which may have hit itself.
 
-        Not whoever is traced: there, the signal would be its tracer's to pass on.
+        Not whoever is traced: there, a signal would be its tracer's to pass on.
         """
-        for process in self._watched.values():
-            state = _state_of(process)
-            if state.get("stopped") and not state["traced"]:
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGCONT)
+        front = self._watched["front"]
+        states = {one: _state_of(one) for one in [front, *_below(front)]}
+        return [
+            one
+            for one, state in states.items()
+            if state.get("stopped") and not state["traced"]
+        ]
+
+    def _let_go_on(self) -> None:
+        """Wake up whoever was stopped, now that it has been seen."""
+        for process in self._stopped():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
 
     # Looking
 
@@ -321,15 +345,24 @@ class Attempt:
         if not hasattr(self, "_watched"):
             self._watched = self._victims()
         for name, process in self._watched.items():
-            seen[f"the {name}"] = _state_of(process)
+            # The zygote changes its own score for every worker that it forks.
+            seen[f"the {name}"] = _state_of(process, has_score=name != "zygote")
         seen["code"] = _tree(self._arena.code, without=self._arena.gates)
         seen["the runtime"] = _tree(self._arena.runtime)
         seen["the victim's folder"] = _tree(self._arena.victim)
         return seen
 
+    def _has_answered(self, attack: Future[Reply]) -> bool:
+        wait([attack], 0.2)
+        if not attack.done():
+            # Woken up, it stops itself again, by the next way it knows.
+            self._let_go_on()
+        return attack.done()
+
     def _judge_attack(self, attack: Future[Reply]) -> list[str]:
         try:
-            self.reply = attack.result(_AT_MOST_S)
+            wait_until(lambda: self._has_answered(attack), _AT_MOST_S, "an answer")
+            self.reply = attack.result()
         except (OSError, http.client.HTTPException) as error:
             return [f"the front end answered the attack with {error!r}"]
         if self.reply.status == 200:
@@ -448,12 +481,15 @@ def _name_of(process: psutil.Process) -> str:
 
 def _named(name: str, above: psutil.Process) -> list[psutil.Process]:
     """Return the descendants of a process that call themselves so."""
+    return [one for one in _below(above) if _name_of(one) == name]
+
+
+def _below(above: psutil.Process) -> list[psutil.Process]:
     try:
-        below = above.children(recursive=True)
-    except psutil.NoSuchProcess:
+        return above.children(recursive=True)
+    except (psutil.NoSuchProcess, ProcessLookupError):
         # One of them ended while psutil looked.
-        return _named(name, above) if above.is_running() else []
-    return [one for one in below if _name_of(one) == name]
+        return _below(above) if above.is_running() else []
 
 
 def _number_inside(process: psutil.Process) -> int:
@@ -464,7 +500,7 @@ def _number_inside(process: psutil.Process) -> int:
     return int(numbers[1] if can_be_apart() else numbers[0])
 
 
-def _state_of(process: psutil.Process) -> dict[str, Any]:
+def _state_of(process: psutil.Process, *, has_score: bool = False) -> dict[str, Any]:
     at = Path(f"/proc/{process.pid}")
     try:
         status = dict(
@@ -474,8 +510,10 @@ def _state_of(process: psutil.Process) -> dict[str, Any]:
         )
         if not process.is_running() or status["State"][0] in "ZX":
             return {"alive": False}
+        score = (at / "oom_score_adj").read_text() if has_score else ""
         return {
             "alive": True,
+            "score for the OOM killer": score,
             "stopped": status["State"][0] in "Tt",
             "traced": status["TracerPid"].strip() != "0",
             "niceness": process.nice(),
@@ -483,7 +521,6 @@ def _state_of(process: psutil.Process) -> dict[str, Any]:
             "policy": os.sched_getscheduler(process.pid),
             "priority of input": _input_priority(process),
             "limits": (at / "limits").read_text(),
-            "score for the OOM killer": (at / "oom_score_adj").read_text(),
             "groups": (at / "cgroup").read_text(),
         }
     except (OSError, psutil.Error):
@@ -535,14 +572,14 @@ _open: dict[tuple[str, ...], Arena] = {}
 _lock = threading.Lock()
 
 
-def arena_for(level: Level, profile: str, *options: str) -> Arena:
+def arena_for(level: Level, profile: str, *options: str, base: Path = BASE) -> Arena:
     """Return the arena of a level and profile, the same one as the last time."""
-    key = (level.name, profile, *options)
+    key = (level.name, profile, str(base), *options)
     with _lock:
         if key not in _open:
             # One at a time: what the last one proves at its end, it proves now.
             close_all()
-            _open[key] = Arena(level, profile, *options)
+            _open[key] = Arena(level, profile, *options, base=base)
         return _open[key]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.sandbox.arena import Arena, arena_for, close_all
-from tests.sandbox.levels import LEVELS, missing, remove_installation
+from tests.sandbox.levels import BASE, LEVELS, missing, remove_installation
 
 Fight = Callable[..., Arena]
 
@@ -17,11 +18,11 @@ Fight = Callable[..., Arena]
 def fight() -> Fight:
     """Return the arena of a level and profile: `fight("user", "standard")`."""
 
-    def start(level: str, profile: str, *options: str) -> Arena:
+    def start(level: str, profile: str, *options: str, base: Path = BASE) -> Arena:
         reason = missing(LEVELS[level])
         if reason is not None:
             pytest.skip(f"{level}: {reason}")
-        return arena_for(LEVELS[level], profile, *options)
+        return arena_for(LEVELS[level], profile, *options, base=base)
 
     return start
 

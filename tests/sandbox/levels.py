@@ -26,11 +26,9 @@ LAUNCH = Path(__file__).parent / "launch.py"
 NOBODY = 61234
 #: The fourteen capabilities that Docker leaves to root, by number.
 DOCKERS = "0,1,3,4,5,6,7,8,10,13,18,27,29,31"
-#: Not below /tmp, /var/tmp or /dev/shm, which functions may write to.
-BASE = next(
-    (path for path in (Path("/opt"), Path("/srv")) if os.access(path, os.W_OK)),
-    Path.home(),
-)
+#: Neither below /tmp, /var/tmp or /dev/shm, which functions may write to, nor below
+#: /opt, which they may read.
+BASE = Path("/srv") if os.access("/srv", os.W_OK) else Path.home()
 
 
 class Level(NamedTuple):
@@ -44,6 +42,9 @@ class Level(NamedTuple):
     #: whether the interpreter must be one that every user can reach, or must not be
     reachable: bool = True
     needs_root: bool = True
+    #: whether `--sandbox strict` can be kept there
+    has_strict: bool = True
+    has_home: bool = True
 
 
 LEVELS = {
@@ -55,6 +56,7 @@ LEVELS = {
             "root-in-docker",
             "root in a container: Docker's capabilities and seccomp profile",
             ("--docker", "--filter", "--capabilities", DOCKERS),
+            has_strict=False,
         ),
         Level(
             "root-in-kubernetes",
@@ -68,13 +70,16 @@ LEVELS = {
         ),
         Level(
             "user-in-docker",
-            "an ordinary user in a container with Docker's seccomp profile",
+            "an ordinary user in a container with Docker's seccomp profile, no home",
             ("--docker", "--filter", "--uid", str(NOBODY), "--capabilities", "none"),
+            has_strict=False,
+            has_home=False,
         ),
         Level(
             "user-in-kubernetes",
-            "an ordinary user in a pod, no seccomp profile",
+            "an ordinary user in a pod, no seccomp profile, no home",
             ("--docker", "--uid", str(NOBODY), "--capabilities", "none"),
+            has_home=False,
         ),
     )
 }

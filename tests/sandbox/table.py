@@ -7,7 +7,10 @@ same. The attacks themselves are functions of the same names in `tests/handlers/
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
+
+from tests.sandbox.levels import BASE
 
 PROFILES = ("standard", "strict")
 
@@ -23,6 +26,8 @@ class Attack(NamedTuple):
     works_as: tuple[str, ...] = ("root", "user")
     #: where it is not stopped: "PROFILE" or "PROFILE LEVEL", and why
     open: Mapping[str, str] = {}
+    #: where the function's code is to lie
+    base: Path = BASE
 
     def why_open(self, profile: str, level: str) -> str | None:
         """Return why nothing stops it there; None if something does."""
@@ -36,8 +41,44 @@ def _rows(subject: str, *rows: tuple[object, ...]) -> list[Attack]:
     return [Attack(str(row[0]), subject, *row[1:]) for row in rows]  # type: ignore[arg-type]
 
 
-_SHARED_USER = "workers of one user; TMPDIR is private"
-_NETWORK = "the network is the host's; --network none takes it away"
+#: Where workers of `standard` have the runtime's own user.
+_OWN_USER = ("root", "user", "user-in-docker", "user-in-kubernetes")
+#: Where there is no place for temporary folders but /tmp.
+_ONLY_TMP = ("user-in-docker", "user-in-kubernetes")
+
+
+def _under_standard(levels: tuple[str, ...], why: str) -> dict[str, str]:
+    return {f"standard {level}": why for level in levels}
+
+
+_SHARED = {
+    "standard": "functions write to /tmp, /var/tmp and /dev/shm by name, and find there "
+    "what an earlier invocation left; so workers share them. TMPDIR is private"
+}
+_TMPDIR_IN_TMP = _under_standard(
+    _ONLY_TMP,
+    "without root, and without a home or a cache folder, there is no place for "
+    "temporary folders but /tmp, which workers share",
+)
+_BY_PATH = _under_standard(
+    _OWN_USER,
+    "Landlock knows nothing of sockets in files before its version 9, and a worker of "
+    "the same user may connect to them",
+)
+_OWNERS_RIGHT = _under_standard(
+    _OWN_USER,
+    "mode and times of a file are its owner's to change, which Landlock does not "
+    "keep it from: have the code owned by another user",
+)
+_BELOW_TMP = _under_standard(
+    _OWN_USER,
+    "what lies below /tmp may be written like all of /tmp, from which Landlock cannot "
+    "subtract: put the code elsewhere. The start line and doctor say so",
+)
+_NETWORK = {
+    "standard": "the network is the host's; `--network none` takes it away, but for the "
+    "processes of the function itself"
+}
 
 ATTACKS = (
     *_rows(
@@ -75,10 +116,12 @@ ATTACKS = (
         (
             "daemon_escapes",
             "leave a process behind: two forks, own session, deaf, no subreaper",
+            _NOWHERE,
         ),
         (
             "sibling_by_clone",
             "leave a process behind that was never a descendant (CLONE_PARENT)",
+            _NOWHERE,
         ),
         (
             "kill_oneself_and_stay",
@@ -105,9 +148,14 @@ ATTACKS = (
         ("vmread_front", "read the front end's memory by process_vm_readv"),
         ("vmread_sibling", "read another worker's memory by process_vm_readv"),
         ("own_memory", "find something of others' in our own memory", _NOWHERE),
-        ("read_sibling_tmp", "read another worker's temporary files"),
-        ("tmp_leftover", "read what another worker keeps in /tmp", _BOTH),
-        ("shm_leftover", "read what another worker keeps in /dev/shm", _BOTH),
+        (
+            "read_sibling_tmp",
+            "read another worker's temporary files",
+            _BOTH,
+            _TMPDIR_IN_TMP,
+        ),
+        ("tmp_leftover", "read what another worker keeps in /tmp", _BOTH, _SHARED),
+        ("shm_leftover", "read what another worker keeps in /dev/shm", _BOTH, _SHARED),
         ("tmp_of_others_by_root", "the same by way of the others' roots in /proc"),
         ("sysv_shm", "attach another worker's System V memory"),
         ("keyring", "read another worker's keys in the kernel's keyring"),
@@ -116,6 +164,8 @@ ATTACKS = (
         (
             "connect_unix_path",
             "connect to sockets by path: another worker's, the host's",
+            _BOTH,
+            _BY_PATH,
         ),
     ),
     *_rows(
@@ -126,8 +176,15 @@ ATTACKS = (
         ("unlink_code", "remove the code"),
         ("hardlink_code", "change the code through a hard link"),
         ("plant_code", "add files that the next import finds"),
-        ("chmod_code", "change the code's mode"),
-        ("touch_code", "change the code's times"),
+        ("chmod_code", "change the code's mode", _BOTH, _OWNERS_RIGHT),
+        ("touch_code", "change the code's times", _BOTH, _OWNERS_RIGHT),
+        (
+            "write_code_below_tmp",
+            "change the code where it lies below /tmp",
+            _BOTH,
+            _BELOW_TMP,
+            Path("/tmp"),
+        ),
         ("own_code", "give the code to another user", _ROOT),
         ("write_runtime", "change the runtime's own code"),
         ("read_private_files", "read a file that is the runtime's user's alone"),
@@ -154,7 +211,12 @@ ATTACKS = (
             "swap a folder for a link while it is being removed",
             _NOWHERE,
         ),
-        ("replaced_folder", "put links in the place of the temporary folders"),
+        (
+            "replaced_folder",
+            "put links in the place of the temporary folders",
+            _BOTH,
+            _TMPDIR_IN_TMP,
+        ),
     ),
     *_rows(
         "The kernel's surface",
@@ -179,7 +241,7 @@ ATTACKS = (
         ("open_by_handle", "open files by number, past closed folders", _ROOT),
         ("secret_memory", "memfd_secret"),
         ("virtual_sockets", "AF_VSOCK, to the host of a virtual machine"),
-        ("netlink", "AF_NETLINK"),
+        ("netlink", "AF_NETLINK, but for the list of interfaces"),
         ("raw_sockets", "raw IP", _ROOT),
         ("packet_sockets", "raw Ethernet", _ROOT),
         ("crypto_sockets", "AF_ALG", _NOWHERE),
@@ -193,22 +255,22 @@ ATTACKS = (
             "invoke_oneself",
             "call the runtime's own port",
             _BOTH,
-            {"standard": _NETWORK},
+            _NETWORK,
         ),
         (
             "reach_tcp",
             "reach a service beside the runtime by TCP",
             _BOTH,
-            {"standard": _NETWORK},
+            _NETWORK,
         ),
-        ("reach_mptcp", "the same by multipath TCP", _BOTH, {"standard": _NETWORK}),
-        ("reach_tcp6", "the same by IPv6", _BOTH, {"standard": _NETWORK}),
-        ("reach_udp", "the same by UDP", _BOTH, {"standard": _NETWORK}),
+        ("reach_mptcp", "the same by multipath TCP", _BOTH, _NETWORK),
+        ("reach_tcp6", "the same by IPv6", _BOTH, _NETWORK),
+        ("reach_udp", "the same by UDP", _BOTH, _NETWORK),
         (
             "reach_from_a_child",
             "the same from a program that the handler runs",
             _BOTH,
-            {"standard": _NETWORK},
+            _NETWORK,
         ),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sandbox.conftest import Fight
-from tests.sandbox.table import ATTACKS
+from tests.sandbox.table import ATTACKS, Attack
 
 pytestmark = pytest.mark.slow
 
@@ -18,13 +18,13 @@ def nothing_left_behind() -> None:
 @pytest.mark.parametrize(
     ("level", "attack"),
     [
-        pytest.param(level, attack.name, id=f"{level}-{attack.name}")
+        pytest.param(level, attack, id=f"{level}-{attack.name}")
         for level in ("root", "user")
         for attack in ATTACKS
         if level in attack.works_as
     ],
 )
 def test_an_attack_does_harm_without_a_sandbox(
-    fight: Fight, level: str, attack: str
+    fight: Fight, level: str, attack: Attack
 ) -> None:
-    assert fight(level, "off").attack(attack)
+    assert fight(level, "off", base=attack.base).attack(attack.name)

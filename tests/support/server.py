@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -285,8 +285,10 @@ class Server:
             self._process.kill()
             self._process.wait()
         for process in dict.fromkeys([*tree, *self.left_over()]):
+            # It may end by itself between the look and the signal.
             if lives(process):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         wait_until(lambda: not self.left_over(), 5, "the end of what was killed")
         for stream in (self.stdout, self.stderr):
             if not stream._stream.closed:

@@ -28,6 +28,10 @@ def write_code(scene: Scene) -> None:
     scene.attempt("truncate", lambda: os.truncate(target, 0))
 
 
+def write_code_below_tmp(scene: Scene) -> None:
+    write_code(scene)
+
+
 def reopen_code(scene: Scene) -> None:
     """What is open for reading is opened again for writing."""
     fd = os.open(scene.event["code"] + "/victim.py", os.O_RDONLY)
@@ -70,7 +74,7 @@ def plant_code(scene: Scene) -> None:
 
 def chmod_code(scene: Scene) -> None:
     target = scene.event["code"] + "/victim.py"
-    scene.attempt("chmod", lambda: os.chmod(target, 0o4777))
+    scene.attempt("chmod", lambda: os.chmod(target, 0o666))
 
 
 def touch_code(scene: Scene) -> None:
@@ -167,7 +171,7 @@ def make_setuid(scene: Scene) -> bool:
     folder = tempfile.gettempdir()
     path = shutil.copy("/usr/bin/id", f"{folder}/id")
     scene.attempt("chmod", lambda: os.chmod(path, 0o4755))
-    os.chmod(folder, 0o755)
+    scene.attempt("open", lambda: os.chmod(folder, 0o755))
     return bool(os.stat(path).st_mode & 0o4000) and os.stat(path).st_uid == 0
 
 
@@ -222,6 +226,7 @@ ATTACKS: dict[str, Any] = {
     attack.__name__: attack
     for attack in (
         write_code,
+        write_code_below_tmp,
         reopen_code,
         rename_code,
         unlink_code,

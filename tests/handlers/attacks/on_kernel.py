@@ -209,7 +209,15 @@ def virtual_sockets(scene: Scene) -> bool:
 
 
 def netlink(scene: Scene) -> bool:
-    return _socket(scene, "netlink", socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    """All but the list of interfaces: sockets of others, filters, audit, and the like."""
+    sock_diag, audit, netfilter, kobject_uevent, generic = 4, 9, 12, 15, 16
+    protocols = (sock_diag, audit, netfilter, kobject_uevent, generic)
+    return any(
+        [
+            _socket(scene, f"{one}", socket.AF_NETLINK, socket.SOCK_RAW, one)
+            for one in protocols
+        ]
+    )
 
 
 def raw_sockets(scene: Scene) -> bool:

@@ -1,0 +1,44 @@
+"""No attack of the table does harm, at any privilege level, but where it says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sandbox.conftest import Fight
+from tests.sandbox.levels import BASE, LEVELS
+from tests.sandbox.table import ATTACKS, PROFILES, Attack
+
+#: One user for all, root with a user for its workers, and the most there is.
+_ALWAYS = {("standard", "user"), ("standard", "root-with-uids"), ("strict", "root")}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> None:
+    """Leave it to the arena, which outlives a test and proves as much at its end."""
+
+
+@pytest.mark.parametrize(
+    ("level", "profile", "attack"),
+    [
+        pytest.param(
+            level,
+            profile,
+            attack,
+            id=f"{profile}-{level}-{attack.name}",
+            marks=() if (profile, level) in _ALWAYS else pytest.mark.slow,
+        )
+        for profile in PROFILES
+        for level in LEVELS
+        if profile == "standard" or LEVELS[level].has_strict
+        # Those of one arena together.
+        for attack in sorted(ATTACKS, key=lambda one: one.base != BASE)
+    ],
+)
+def test_an_attack_does_no_harm(
+    fight: Fight, level: str, profile: str, attack: Attack
+) -> None:
+    damage = fight(level, profile, base=attack.base).attack(attack.name)
+    if attack.why_open(profile, level) is None:
+        assert damage == []
+    else:
+        assert damage, "it is stopped now: say so in the table"
