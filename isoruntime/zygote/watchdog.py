@@ -98,8 +98,9 @@ def _resident_kb(pid: int) -> int:
 
 def _private_kb(pid: int) -> int:
     """Return the memory that is of no file, in full though it may be shared."""
-    fields = tree.read_once(f"/proc/{pid}/statm").split(None, 3)
-    return (int(fields[1]) - int(fields[2])) * _PAGE_KB if fields else 0
+    lines = tree.read_once(f"/proc/{pid}/status").splitlines()
+    parts = dict(line.split(None, 2)[:2] for line in lines if line.startswith(b"Rss"))
+    return int(parts.get(b"RssAnon:", 0)) + int(parts.get(b"RssShmem:", 0))
 
 
 def _share_kb(pid: int) -> int:
