@@ -14,7 +14,6 @@ one. Whatever is different afterwards is damage, whatever the attack itself beli
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -89,12 +88,18 @@ class Arena:
     """One server at one level under one profile, made anew when it has taken damage."""
 
     def __init__(
-        self, level: Level, profile: str, *options: str, base: Path = BASE
+        self,
+        level: Level,
+        profile: str,
+        *options: str,
+        base: Path = BASE,
+        handler: str = "index.handler",
     ) -> None:
         """Make the folders below `base`; the server starts with the first attack."""
         self.level = level
         self.profile = profile
         self._options = options
+        self._handler = handler
         self._made = ExitStack()
         self._server: Apart | None = None
         self._pool = self._made.enter_context(ThreadPoolExecutor(4))
@@ -160,7 +165,7 @@ class Arena:
             json.dump(secret, file)
         python = python_for(self.level)
         server = Apart(
-            "index.handler",
+            self._handler,
             "--sandbox",
             self.profile,
             "--timeout",
@@ -312,7 +317,7 @@ class Attempt:
             if attack.done() or self._server.stdout.contains(tried, self._since):
                 return True
             # Whoever is stopped tells nothing.
-            front = _state_of(self._watched["front"])
+            front = state_of(self._watched["front"])
             if not front["alive"] or front["stopped"]:
                 return True
             return time.monotonic() > patient_until and bool(self._stopped())
@@ -325,7 +330,7 @@ class Attempt:
         Not whoever is traced: there, a signal would be its tracer's to pass on.
         """
         front = self._watched["front"]
-        states = {one: _state_of(one) for one in [front, *_below(front)]}
+        states = {one: state_of(one) for one in [front, *_below(front)]}
         return [
             one
             for one, state in states.items()
@@ -346,10 +351,10 @@ class Attempt:
             self._watched = self._victims()
         for name, process in self._watched.items():
             # The zygote changes its own score for every worker that it forks.
-            seen[f"the {name}"] = _state_of(process, has_score=name != "zygote")
-        seen["code"] = _tree(self._arena.code, without=self._arena.gates)
-        seen["the runtime"] = _tree(self._arena.runtime)
-        seen["the victim's folder"] = _tree(self._arena.victim)
+            seen[f"the {name}"] = state_of(process, has_score=name != "zygote")
+        seen["code"] = tree_of(self._arena.code, without=self._arena.gates)
+        seen["the runtime"] = tree_of(self._arena.runtime)
+        seen["the victim's folder"] = tree_of(self._arena.victim)
         return seen
 
     def _has_answered(self, attack: Future[Reply]) -> bool:
@@ -500,7 +505,8 @@ def _number_inside(process: psutil.Process) -> int:
     return int(numbers[1] if can_be_apart() else numbers[0])
 
 
-def _state_of(process: psutil.Process, *, has_score: bool = False) -> dict[str, Any]:
+def state_of(process: psutil.Process, *, has_score: bool = False) -> dict[str, Any]:
+    """Return what others could have done to a process."""
     at = Path(f"/proc/{process.pid}")
     try:
         status = dict(
@@ -550,20 +556,28 @@ def _differences(
     return found
 
 
-def _tree(folder: Path, without: Path | None = None) -> dict[str, Any]:
-    """Return what is below a folder: kind, rights, owner, times and content."""
+def tree_of(folder: Path, without: Path | None = None) -> dict[str, Any]:
+    """Return what is below a folder: kind, rights, owner, size and times.
+
+    Nobody sets the time of change, which moves with the content and all the rest.
+    """
     found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
-        if without is not None and (path == without or without in path.parents):
-            continue
-        facts = path.lstat()
-        key = str(path.relative_to(folder))
-        digest = ""
-        if path.is_file() and not path.is_symlink() and facts.st_size < 1 << 16:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-        # Not the times of folders: whatever is put in one and taken out changes them.
-        changed = 0 if path.is_dir() else facts.st_mtime_ns
-        found[key] = (facts.st_mode, facts.st_uid, facts.st_nlink, changed, digest)
+    waiting = [str(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if without is not None and entry.path == str(without):
+                    continue
+                facts = entry.stat(follow_symlinks=False)
+                is_folder = entry.is_dir(follow_symlinks=False)
+                kept = (facts.st_mode, facts.st_uid, facts.st_nlink)
+                # Not the times of folders: what is put in one and taken out moves them.
+                file = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+                found[os.path.relpath(entry.path, folder)] = (
+                    kept if is_folder else kept + file
+                )
+                if is_folder:
+                    waiting.append(entry.path)
     return found
 
 

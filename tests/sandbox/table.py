@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.sandbox.levels import BASE
+from tests.sandbox.levels import BASE, LEVELS
 
 PROFILES = ("standard", "strict")
 
@@ -28,6 +28,8 @@ class Attack(NamedTuple):
     open: Mapping[str, str] = {}
     #: where the function's code is to lie
     base: Path = BASE
+    #: of the runtime, besides the profile
+    options: tuple[str, ...] = ()
 
     def why_open(self, profile: str, level: str) -> str | None:
         """Return why nothing stops it there; None if something does."""
@@ -75,11 +77,46 @@ _BELOW_TMP = _under_standard(
     "what lies below /tmp may be written like all of /tmp, from which Landlock cannot "
     "subtract: put the code elsewhere. The start line and doctor say so",
 )
+#: Where limits are kept by sampling, since no control group can be made.
+_NO_GROUPS = tuple(name for name in LEVELS if name not in ("root", "root-with-uids"))
+_UNMAPPED = {
+    f"{profile} {level}": "without control groups limits are kept by sampling, which "
+    "does not see memory in files that nobody has mapped"
+    for profile in PROFILES
+    for level in _NO_GROUPS
+}
+_UNSEEN = _under_standard(
+    ("root-in-docker", "root-in-kubernetes"),
+    "a worker's shared memory is seen only by its own user, or with SYS_PTRACE, which "
+    "containers do not have",
+)
+_LARGE_FILES = {
+    "standard": "a file may have 10 GB, as on the platform's larger disks; what is left "
+    "is removed with the worker. A quota is the host's affair"
+}
+_REUSED = dict.fromkeys(
+    PROFILES,
+    "there is no boundary between the invocations of one worker; `--fresh` has a worker "
+    "for each, and there it fails",
+)
+_PRINTED = dict.fromkeys(
+    PROFILES,
+    "what a function prints is passed on as it is, as the platform does; with "
+    "`--log-format json` every line says whose it is",
+)
+_SMALL = ("--memory", "128", "--max-processes", "40")
 _NETWORK = {
     "standard": "the network is the host's; `--network none` takes it away, but for the "
     "processes of the function itself"
 }
 
+
+def _bombs(*rows: tuple[object, ...]) -> list[Attack]:
+    made = _rows("Everybody's share", *rows)
+    return [row._replace(options=_SMALL) for row in made]
+
+
+#: Judged by what the arena is like afterwards.
 ATTACKS = (
     *_rows(
         "Front end, zygote and other workers as processes",
@@ -271,6 +308,66 @@ ATTACKS = (
             "the same from a program that the handler runs",
             _BOTH,
             _NETWORK,
+        ),
+    ),
+    *_bombs(
+        ("fork_bomb", "fork without end (40 processes allowed)", _NOWHERE),
+        ("thread_bomb", "start threads without end (40 allowed)", _NOWHERE),
+        ("memory_bomb", "take 300 MB (128 allowed)", _NOWHERE),
+        ("memory_bomb_by_children", "the same, by many children", _NOWHERE),
+        ("shared_memory_bomb", "the same, in shared memory", _NOWHERE, _UNSEEN),
+        (
+            "memory_file_bomb",
+            "the same, in files that are memory (memfd)",
+            _NOWHERE,
+            _UNMAPPED,
+        ),
+        ("descriptor_bomb", "open 5,000 files"),
+        ("huge_output", "print 20 MB", _NOWHERE),
+        ("fill_the_disk", "write a file of 2 GB", _BOTH, _LARGE_FILES),
+        ("raise_own_limits", "lift the limits"),
+        ("be_first", "take priority over all others", _ROOT),
+        ("lock_memory", "keep memory from being swapped", _ROOT),
+        ("outlive_an_oom", "be the last one whom the kernel ends", _ROOT),
+        ("dump_core", "have memory written to a file by crashing"),
+    ),
+)
+
+#: Judged by what other callers get; see `test_protocol.py`.
+CONVERSATION = (
+    *_rows(
+        "The conversation between front end and worker",
+        ("forge_extra_frames", "answer more than once, for whoever comes next"),
+        ("forge_with_other_nonces", "answer requests that others have"),
+        ("forge_a_huge_frame", "announce an answer of a terabyte"),
+        ("forge_readiness", "say what only a new worker says"),
+        ("close_everything", "close all descriptors, the runtime's included"),
+        ("swap_descriptors", "make the output the answer, and the answer output"),
+        ("exit_without_an_answer", "end with 0 and without an answer"),
+        (
+            "tamper_with_the_trace",
+            "make the file for the last stack endless, and crash",
+        ),
+        ("stop_oneself", "neither die nor go on (SIGSTOP)"),
+        ("ignore_everything", "ignore all signals, and stay"),
+        ("forge_log_lines", "print lines as the runtime does", _BOTH, _PRINTED),
+        (
+            "steal_next_request",
+            "read the next invocation's event in a thread",
+            _BOTH,
+            _REUSED,
+        ),
+        (
+            "answer_for_the_next",
+            "leave something that answers the next invocation",
+            _BOTH,
+            _REUSED,
+        ),
+        (
+            "memory_of_the_last",
+            "find the last invocation's credentials in memory",
+            _BOTH,
+            _REUSED,
         ),
     ),
 )

@@ -27,4 +27,4 @@ def nothing_left_behind() -> None:
 def test_an_attack_does_harm_without_a_sandbox(
     fight: Fight, level: str, attack: Attack
 ) -> None:
-    assert fight(level, "off", base=attack.base).attack(attack.name)
+    assert fight(level, "off", *attack.options, base=attack.base).attack(attack.name)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 
 from tests.sandbox.conftest import Fight
-from tests.sandbox.levels import BASE, LEVELS
+from tests.sandbox.levels import LEVELS
 from tests.sandbox.table import ATTACKS, PROFILES, Attack
 
 #: One user for all, root with a user for its workers, and the most there is.
 _ALWAYS = {("standard", "user"), ("standard", "root-with-uids"), ("strict", "root")}
+
+
+def _arena_of(attack: Attack) -> tuple[str, ...]:
+    return (str(attack.base), *attack.options)
 
 
 @pytest.fixture(autouse=True)
@@ -31,13 +35,15 @@ def nothing_left_behind() -> None:
         for level in LEVELS
         if profile == "standard" or LEVELS[level].has_strict
         # Those of one arena together.
-        for attack in sorted(ATTACKS, key=lambda one: one.base != BASE)
+        for attack in sorted(ATTACKS, key=_arena_of)
     ],
 )
 def test_an_attack_does_no_harm(
     fight: Fight, level: str, profile: str, attack: Attack
 ) -> None:
-    damage = fight(level, profile, base=attack.base).attack(attack.name)
+    damage = fight(level, profile, *attack.options, base=attack.base).attack(
+        attack.name
+    )
     if attack.why_open(profile, level) is None:
         assert damage == []
     else:

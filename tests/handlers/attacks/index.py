@@ -36,6 +36,8 @@ def handler(event: bytes, context: Any) -> Any:
         return neighbour.hold(asked, context)
     if asked["do"] == "pid":
         return os.getpid()
+    if asked["do"] == "echo":
+        return asked["text"]
     if asked["do"] == "descriptors":
         return on_protocol.descriptors()
     scene = Scene(asked, context)

@@ -1,6 +1,7 @@
 """Attacks on everybody's share: processes, memory, descriptors, disk, time.
 
-Each has an end of its own, so that it is harmless where nothing stops it.
+Each has an end of its own, so that it is harmless where nothing stops it; then it
+returns how much it got. A bomb that was refused something first returns 0.
 """
 
 # Attacks are system calls, as they are.
@@ -23,13 +24,13 @@ _MB = 1 << 20
 #: Where a bomb stops by itself.
 MOST_PROCESSES = 200
 MOST_THREADS = 200
-MOST_DESCRIPTORS = 4000
+MOST_DESCRIPTORS = 5000
 MOST_MB = 300
 LONGEST_S = 4.0
 
 
 def fork_bomb(scene: Scene) -> int:
-    """Fork as often as it can be done; return how often."""
+    """Fork as often as it can be done."""
     count = 0
     end = time.monotonic() + LONGEST_S
     for _ in range(MOST_PROCESSES):
@@ -44,11 +45,11 @@ def fork_bomb(scene: Scene) -> int:
                 time.sleep(0.2)
             os._exit(0)
         count += 1
-    return count
+    return _unless_refused(scene, count)
 
 
 def thread_bomb(scene: Scene) -> int:
-    """Start threads as long as that works; return how many."""
+    """Start threads as long as that works."""
     threading.stack_size(64 * 1024)
     over = threading.Event()
     started = []
@@ -63,7 +64,7 @@ def thread_bomb(scene: Scene) -> int:
     over.set()
     for thread in started:
         thread.join()
-    return len(started)
+    return _unless_refused(scene, len(started))
 
 
 def memory_bomb(scene: Scene) -> int:
@@ -107,7 +108,11 @@ def memory_file_bomb(scene: Scene) -> int:
             scene.failed.append(str(error))
             break
     _last()
-    return written
+    return _unless_refused(scene, written)
+
+
+def _unless_refused(scene: Scene, count: int) -> int:
+    return 0 if scene.failed else count
 
 
 def _last() -> None:
@@ -116,7 +121,7 @@ def _last() -> None:
 
 
 def descriptor_bomb(scene: Scene) -> int:
-    """Open as much as can be opened; return how much that is."""
+    """Open as much as can be opened."""
     opened: list[int] = []
     try:
         while len(opened) < MOST_DESCRIPTORS:
@@ -125,15 +130,14 @@ def descriptor_bomb(scene: Scene) -> int:
         scene.failed.append(str(error))
     for fd in opened:
         os.close(fd)
-    return len(opened)
+    return _unless_refused(scene, len(opened))
 
 
-def huge_output(scene: Scene) -> int:
+def huge_output(scene: Scene) -> None:
     """Print more than anybody wants to read."""
     line = "x" * 65535 + "\n"
     for _ in range(20 * 16):
         sys.stdout.write(line)
-    return 20
 
 
 def stop_oneself(scene: Scene) -> None:
@@ -170,7 +174,7 @@ def raise_own_limits(scene: Scene) -> list[str]:
     return lifted
 
 
-def be_first(scene: Scene) -> int:
+def be_first(scene: Scene) -> bool:
     """Take the processor from all others."""
     scene.attempt("nice", lambda: os.setpriority(os.PRIO_PROCESS, 0, -20))
     if hasattr(os, "SCHED_FIFO"):
@@ -182,7 +186,7 @@ def be_first(scene: Scene) -> int:
             "fair again",
             lambda: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)),
         )
-    return os.getpriority(os.PRIO_PROCESS, 0)
+    return os.getpriority(os.PRIO_PROCESS, 0) < 0 or "real time" in scene.worked
 
 
 def lock_memory(scene: Scene) -> bool:
@@ -198,8 +202,8 @@ def lock_memory(scene: Scene) -> bool:
     return done and locked
 
 
-def outlive_an_oom(scene: Scene) -> int:
-    """Be the last one whom the kernel, short of memory, would end; return the score."""
+def outlive_an_oom(scene: Scene) -> bool:
+    """Be the last one whom the kernel, short of memory, would end."""
 
     def change() -> None:
         with open("/proc/self/oom_score_adj", "w") as file:
@@ -211,10 +215,10 @@ def outlive_an_oom(scene: Scene) -> int:
 
     scene.attempt("never", change)
     scene.attempt("later", less)
-    return int(open("/proc/self/oom_score_adj").read())
+    return int(open("/proc/self/oom_score_adj").read()) < 1000
 
 
-def dump_core(scene: Scene) -> None:
+def dump_core(scene: Scene) -> bool:
     """Have the kernel write all that is in memory to a file."""
     os.chdir(os.environ["TMPDIR"])
     scene.attempt("limit", lambda: resource.setrlimit(resource.RLIMIT_CORE, (-1, -1)))
@@ -225,10 +229,10 @@ def dump_core(scene: Scene) -> None:
     names = [name for name in os.listdir(".") if name.startswith("core")]
     if os.WCOREDUMP(status):
         names.append("the kernel says so")
-    scene.worked += names
     for name in names:
         if os.path.exists(name):
             os.unlink(name)
+    return bool(names)
 
 
 def fill_the_disk(scene: Scene) -> int:

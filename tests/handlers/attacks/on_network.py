@@ -68,17 +68,6 @@ def reach_from_a_child(scene: Scene) -> None:
     scene.failed.append(done.stderr.decode()[-200:])
 
 
-def listen_for_others(scene: Scene) -> bool:
-    """Be a server that others take for the real one."""
-
-    def listen() -> None:
-        with socket.create_server(("127.0.0.1", 0)):
-            pass
-
-    scene.attempt("listen", listen)
-    return bool(scene.worked)
-
-
 ATTACKS: dict[str, Any] = {
     attack.__name__: attack
     for attack in (
@@ -88,6 +77,5 @@ ATTACKS: dict[str, Any] = {
         reach_tcp6,
         reach_udp,
         reach_from_a_child,
-        listen_for_others,
     )
 }

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any
 
+import on_secrets
 from means import Scene, say
 
 
@@ -108,6 +109,8 @@ def steal_next_request(scene: Scene) -> None:
     leftovers.Census.look = lambda self: (False, False)  # type: ignore[method-assign]
     for number in _pipes()["read"]:
         threading.Thread(target=_drain, args=(number,), daemon=True).start()
+    # Whoever waits first is served first.
+    time.sleep(0.1)
 
 
 def _drain(number: int) -> None:
@@ -116,6 +119,23 @@ def _drain(number: int) -> None:
         if not os.read(number, 1 << 16):
             return
         say("stolen")
+
+
+def answer_for_the_next(scene: Scene) -> None:
+    """Leave something in this process that answers whatever is asked next."""
+    import index
+
+    class Patched:
+        @staticmethod
+        def loads(event: bytes) -> dict[str, str]:
+            return {"do": "echo", "text": "tampered"}
+
+    index.json = Patched  # type: ignore[assignment]
+
+
+def memory_of_the_last(scene: Scene) -> int:
+    """What is left of an earlier invocation's credentials in this process."""
+    return on_secrets.own_memory(scene)
 
 
 def tamper_with_the_trace(scene: Scene) -> None:
@@ -141,15 +161,12 @@ def descriptors() -> dict[str, list[str]]:
 
     mine = _links("/proc/self/fd")
     listed = subprocess.run(
-        [
-            "sh",
-            "-c",
-            "cd /proc/$$/fd && for fd in *; do echo $fd $(readlink $fd); done",
-        ],
-        stdout=subprocess.PIPE,
-        check=False,
+        ["ls", "-l", "/proc/self/fd"], stdout=subprocess.PIPE, check=False
     )
-    return {"worker": mine, "child": listed.stdout.decode().splitlines()}
+    words = [line.split() for line in listed.stdout.decode().splitlines()[1:]]
+    # Without the folder that is being listed.
+    theirs = [f"{one[-3]} {one[-1]}" for one in words if not one[-1].endswith("/fd")]
+    return {"worker": mine, "child": theirs}
 
 
 def _links(folder: str) -> list[str]:
@@ -173,6 +190,8 @@ ATTACKS: dict[str, Any] = {
         swap_descriptors,
         exit_without_an_answer,
         steal_next_request,
+        answer_for_the_next,
+        memory_of_the_last,
         tamper_with_the_trace,
         forge_log_lines,
     )
