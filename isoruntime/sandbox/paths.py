@@ -183,11 +183,7 @@ def for_worker(
 
 
 def for_zygote(
-    code_dir: str,
-    temp_base: str,
-    allow_read: Iterable[str] = (),
-    allow_write: Iterable[str] = (),
-    cgroups: Iterable[str] = (),
+    workers: Grants, code_dir: str, temp_base: str, cgroups: Iterable[str] = ()
 ) -> Grants:
     """Return what a zygote may reach: all that its workers may, and its own work.
 
@@ -197,8 +193,7 @@ def for_zygote(
     code folder.
     """
     private = {_real(temp_base)} if temp_base else set()
-    grants = for_worker(code_dir, None, allow_read, allow_write)
-    write = [*grants.write, *cgroups]
+    write = [*workers.write, *cgroups]
     made = [*cgroups]
     if temp_base:
         write.append(temp_base)
@@ -206,7 +201,13 @@ def for_zygote(
     pruned = _once(os.path.dirname(path) for path in made)  # noqa: PTH120
     if not _holds_private(_real(code_dir), private):
         write.append(code_dir)
-    return grants._replace(write=_once(write), pruned=pruned)
+    return workers._replace(write=_once(write), pruned=pruned)
+
+
+def existing(grants: Grants) -> Grants:
+    """Return the grants of what is there; what comes to be later is out of reach."""
+    found = (tuple(filter(os.path.lexists, some)) for some in grants)
+    return Grants(*found)
 
 
 def code_is_writable(grants: Grants, code_dir: str) -> bool:

@@ -114,6 +114,8 @@ class Walls:
         self._uid = 0
         self._program = b""
         self._has_landlock = False
+        # What all workers may reach.
+        self._grants: landlock.Grants | None = None
 
     @property
     def is_up(self) -> bool:
@@ -191,12 +193,9 @@ class Walls:
         policy = self.policy
         self._attempt("rlimits", self._limit)
         if self._has_landlock:
+            workers = self.grants_for("")
             grants = paths.for_zygote(
-                policy.code_dir,
-                policy.temp_base,
-                policy.allow_read,
-                policy.allow_write,
-                cgroups,
+                workers, policy.code_dir, policy.temp_base, cgroups
             )
             self._has_landlock = self._attempt("landlock", self._restrict, grants)
         if self._program:
@@ -260,10 +259,17 @@ class Walls:
 
     def grants_for(self, folder: str) -> landlock.Grants:
         """Return what a worker may reach whose own folder this is; empty for none."""
-        policy = self.policy
-        return paths.for_worker(
-            policy.code_dir, folder or None, policy.allow_read, policy.allow_write
-        )
+        if self._grants is None:
+            # Once: to find out takes longer than to fork a worker.
+            policy = self.policy
+            inside = f"{policy.temp_base}/any" if policy.temp_base else None
+            grants = paths.for_worker(
+                policy.code_dir, inside, policy.allow_read, policy.allow_write
+            )
+            self._grants = paths.existing(grants)
+        if not folder:
+            return self._grants
+        return self._grants._replace(write=(*self._grants.write, folder))
 
     # In a worker.
 

@@ -250,7 +250,6 @@ class _Keep:
         self._walls = walls
         self._cell = cell
         self._become_worker = become_worker
-        # Once: to find out takes longer than to fork a worker.
         self._grants = grants = walls.grants_for("")
         exposed = (*grants.read, *grants.write)
         self._inside = namespaces.Inside(
