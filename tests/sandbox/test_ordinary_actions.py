@@ -23,10 +23,12 @@ from pathlib import Path
 import pytest
 import waitress
 
+from isoruntime.sandbox import paths
+from isoruntime.sandbox.landlock import Grants
 from tests.handlers.ordinary import page
 from tests.handlers.ordinary.index import ACTIONS
 from tests.handlers.ordinary.registry import Action, Refused, Worker
-from tests.support.server import HANDLERS, PROJECT, Reply, Server
+from tests.support.server import HANDLERS, PROJECT, Reply, Server, temp_folder
 
 #: Nobody's, so that nothing on this host belongs to it.
 ORDINARY_UID = 61234
@@ -262,9 +264,23 @@ def running(
         yield Place(server, profile, user)
 
 
+@pytest.fixture(scope="session")
+def code() -> Iterator[Path]:
+    """Return the folder of the handlers, a copy if they are where handlers may write."""
+    if not paths.reaches(Grants((), paths.SHARED), str(HANDLERS)):
+        yield HANDLERS
+        return
+    made = temp_folder()
+    made.chmod(0o755)
+    try:
+        yield shutil.copytree(HANDLERS, made / "handlers")
+    finally:
+        shutil.rmtree(made)
+
+
 @in_every_combination()
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    with running(request.param, HANDLERS) as place:
+def place(request: pytest.FixtureRequest, code: Path) -> Iterator[Place]:
+    with running(request.param, code) as place:
         yield place
 
 
@@ -281,9 +297,9 @@ def packages() -> Iterator[Path]:
 
 @in_every_combination()
 def place_with_packages(
-    request: pytest.FixtureRequest, packages: Path
+    request: pytest.FixtureRequest, code: Path, packages: Path
 ) -> Iterator[Place]:
-    with running(request.param, HANDLERS, packages) as place:
+    with running(request.param, code, packages) as place:
         yield place
 
 
