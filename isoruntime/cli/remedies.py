@@ -68,6 +68,8 @@ def _for_uid(reason: str, read: Read) -> str:
             f"give the container {_CAPABILITIES}: docker run --cap-add; Kubernetes: "
             "securityContext.capabilities.add"
         )
+    if "cannot be written" in reason:
+        return "let every user write there, if workers are to have users of their own"
     if "other users" in reason:
         return "install Python and the code where every user may read them, as in /opt"
     if "user namespace" in reason:

@@ -108,6 +108,18 @@ def unreadable_in(folder: str, at_most: int = 200) -> str:
     return ""
 
 
+def unwritable(folders: Iterable[str]) -> str:
+    """Return the first of these folders that another user could not write; or nothing."""
+    for folder in folders:
+        try:
+            mode = os.stat(folder).st_mode  # noqa: PTH116 - pathlib is slow to import
+        except OSError as error:
+            return f"{folder}: {error.strerror}"
+        if not mode & stat.S_IWOTH:
+            return f"{folder} cannot be written by other users"
+    return ""
+
+
 def _reach(path: str, entered: set[str]) -> str:
     """Walk down to `path` one component at a time, and on from where a link leads."""
     done, rest = "/", _components(path)

@@ -314,6 +314,12 @@ def _graphics() -> list[str]:
     return [f"/dev/{name}" for name in names if name.startswith(_GRAPHICS)]
 
 
+def meant_for_writing(allow_write: Iterable[str]) -> list[str]:
+    """Return the folders that somebody gave a function to keep its files in."""
+    mounts = [point for point in _mounted_for_us() if point != "/mnt"]
+    return [path for path in (*mounts, *allow_write) if os.path.isdir(path)]  # noqa: PTH112
+
+
 def _mounted_for_us() -> list[str]:
     if not on_fc(os.environ):
         return []
@@ -328,7 +334,7 @@ def _mounted_for_us() -> list[str]:
     return found + [
         point
         for point in points
-        if f"{point}/".startswith("/data/") or point.startswith("/home/")
+        if f"{point}/".startswith("/data/") or point.startswith(("/home/", "/mnt/"))
     ]
 
 

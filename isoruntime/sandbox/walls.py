@@ -165,6 +165,8 @@ class Walls:
             identity.available()
             or identity.reachable(paths.needed_by_all(code_dir))
             or identity.unreadable_in(code_dir)
+            # A function that was given a disk of root's is to go on writing to it.
+            or identity.unwritable(paths.meant_for_writing(self.policy.allow_write))
         )
         if reason:
             self.skipped["uid"] = reason

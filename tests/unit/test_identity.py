@@ -97,6 +97,16 @@ def test_the_first_unreadable_entry_is_named(open_folder: Path) -> None:
     assert "No such file" in identity.unreadable_in(str(open_folder / "none"))
 
 
+def test_a_folder_of_ones_own_alone_is_named(open_folder: Path) -> None:
+    open_folder.chmod(0o777)
+    assert identity.unwritable([str(open_folder)]) == ""
+    open_folder.chmod(0o755)
+    assert identity.unwritable(["/tmp", str(open_folder)]) == (
+        f"{open_folder} cannot be written by other users"
+    )
+    assert "No such file" in identity.unwritable([str(open_folder / "none")])
+
+
 @pytest.mark.parametrize(
     ("uid", "missing", "reason"),
     [

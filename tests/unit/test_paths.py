@@ -169,6 +169,11 @@ def test_mounts_of_the_platform_may_be_written_there_only(
     assert "/home" not in worker("/code").write
 
 
+def test_folders_meant_for_writing_are_those_that_somebody_gave(tmp_path: Path) -> None:
+    given = [str(tmp_path), str(tmp_path / "not there")]
+    assert paths.meant_for_writing(given) == [str(tmp_path)]
+
+
 def test_temporary_folders_go_where_no_grant_reaches(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
