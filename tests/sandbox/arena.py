@@ -54,8 +54,6 @@ _SECRET_VARIABLES = (
     "AWS_SECRET_ACCESS_KEY",
     "DATABASE_PASSWORD",
 )
-#: A user with nothing but /tmp.
-_HOMELESS = {"HOME": "/nonexistent", "TMPDIR": "/tmp"}
 #: Nobody waits longer for an attack.
 _AT_MOST_S = 15
 #: Whoever has said nothing for so long may be stopped.
@@ -110,6 +108,8 @@ class Arena:
         self.victim = self._folder / "victim"
         self.runtime = self._folder / "runtime"
         self._home = self._folder / "home"
+        self._shared = Path("/tmp", f"{self._folder.name}-shared")
+        self._made.callback(shutil.rmtree, self._shared, ignore_errors=True)
         self.gates = self.code / "gates"
         self._gate_number = 0
         self._settle()
@@ -138,7 +138,8 @@ class Arena:
             # The user's own code, as most users have it: the hardest case.
             for path in (self._folder, *self._folder.rglob("*")):
                 os.lchown(path, uid_of(self.level), uid_of(self.level))
-            program = shutil.copy("/usr/bin/id", self.code / "setuid-id")
+            program = self.code / "setuid-id"
+            shutil.copy("/usr/bin/id", program)
             os.chown(program, 0, 0)
             program.chmod(0o4755)
 
@@ -179,12 +180,21 @@ class Arena:
             env={
                 "PYTHONPATH": str(self.runtime),
                 "ISORUNTIME_PYTHON": python,
-                **({"HOME": str(self._home)} if self.level.has_home else _HOMELESS),
+                **self._folders(),
             },
             within=10,
         )
         server.__enter__()
         return server
+
+    def _folders(self) -> dict[str, str]:
+        """Return the variables that name a home, or that there is nothing but /tmp."""
+        if self.level.has_home:
+            return {"HOME": str(self._home)}
+        shutil.rmtree(self._shared, ignore_errors=True)
+        self._shared.mkdir()
+        self._shared.chmod(0o1777)
+        return {"HOME": "/nonexistent", "TMPDIR": str(self._shared)}
 
     def close(self) -> None:
         """End the server, proving that nothing is left, and remove the folders."""
@@ -249,6 +259,14 @@ class Attempt:
 
     def run(self) -> list[str]:
         """Return what was harmed."""
+        try:
+            return self._run()
+        finally:
+            # A neighbour that was killed has not done it.
+            for folder in ("/tmp", "/dev/shm"):
+                Path(folder, f"isoruntime-test-{self._mark}").unlink(missing_ok=True)
+
+    def _run(self) -> list[str]:
         gates = [self._arena.new_gate(), self._arena.new_gate()]
         with _sidecars(self._arena) as sidecars:
             held = self._hold(gates[1])
@@ -373,7 +391,7 @@ class Attempt:
         if self.reply.status == 200:
             with suppress(ValueError):
                 self.said = self.reply.json()
-        got = self.said.get("got") if isinstance(self.said, dict) else None
+        got = self.said.get("got")
         return [f"got {got!r}"] if got else []
 
     def _judge_neighbour(self, held: Future[Reply]) -> list[str]:

@@ -111,8 +111,8 @@ def _not_stopped() -> str:
             for level in LEVELS:
                 why = attack.why_open(profile, level)
                 if why and profile in _profiles(level):
-                    where = by_reason.setdefault(why, {})
-                    where.setdefault(attack.name, []).append(f"{profile} {level}")
+                    cells = by_reason.setdefault(why, {})
+                    cells.setdefault(attack.name, []).append(f"{profile} {level}")
     lines = ["## Not stopped", ""]
     for why, attacks in by_reason.items():
         names = ", ".join(f"`{name}`" for name in attacks)

@@ -85,11 +85,6 @@ _UNMAPPED = {
     for profile in PROFILES
     for level in _NO_GROUPS
 }
-_UNSEEN = _under_standard(
-    ("root-in-docker", "root-in-kubernetes"),
-    "a worker's shared memory is seen only by its own user, or with SYS_PTRACE, which "
-    "containers do not have",
-)
 _LARGE_FILES = {
     "standard": "a file may have 10 GB, as on the platform's larger disks; what is left "
     "is removed with the worker. A quota is the host's affair"
@@ -315,7 +310,7 @@ ATTACKS = (
         ("thread_bomb", "start threads without end (40 allowed)", _NOWHERE),
         ("memory_bomb", "take 300 MB (128 allowed)", _NOWHERE),
         ("memory_bomb_by_children", "the same, by many children", _NOWHERE),
-        ("shared_memory_bomb", "the same, in shared memory", _NOWHERE, _UNSEEN),
+        ("shared_memory_bomb", "the same, in shared memory", _NOWHERE),
         (
             "memory_file_bomb",
             "the same, in files that are memory (memfd)",
@@ -332,6 +327,16 @@ ATTACKS = (
         ("dump_core", "have memory written to a file by crashing"),
     ),
 )
+
+#: The mechanism that would stop it: where it is not stopped, the start line names it.
+SAID_AT_START = {
+    "tmp_leftover": "private-tmp",
+    "shm_leftover": "private-tmp",
+    "connect_unix_path": "uid",
+    "chmod_code": "uid",
+    "touch_code": "uid",
+    "write_code_below_tmp": "read-only-code",
+}
 
 #: Judged by what other callers get; see `test_protocol.py`.
 CONVERSATION = (

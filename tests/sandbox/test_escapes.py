@@ -6,7 +6,8 @@ import pytest
 
 from tests.sandbox.conftest import Fight
 from tests.sandbox.levels import LEVELS
-from tests.sandbox.table import ATTACKS, PROFILES, Attack
+from tests.sandbox.table import ATTACKS, PROFILES, SAID_AT_START, Attack
+from tests.waiting import wait_until
 
 #: One user for all, root with a user for its workers, and the most there is.
 _ALWAYS = {("standard", "user"), ("standard", "root-with-uids"), ("strict", "root")}
@@ -41,10 +42,12 @@ def nothing_left_behind() -> None:
 def test_an_attack_does_no_harm(
     fight: Fight, level: str, profile: str, attack: Attack
 ) -> None:
-    damage = fight(level, profile, *attack.options, base=attack.base).attack(
-        attack.name
-    )
+    arena = fight(level, profile, *attack.options, base=attack.base)
     if attack.why_open(profile, level) is None:
-        assert damage == []
-    else:
-        assert damage, "it is stopped now: say so in the table"
+        assert arena.attack(attack.name) == []
+        return
+    mechanism = SAID_AT_START.get(attack.name)
+    if mechanism is not None:
+        said, wanted = arena.server.stderr, f"{mechanism} (".encode()
+        wait_until(lambda: wanted in said.read(), 5, f"a word about {mechanism}")
+    assert arena.attack(attack.name), "it is stopped now: say so in the table"
