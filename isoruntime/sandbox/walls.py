@@ -153,11 +153,18 @@ class Walls:
             self.skipped["landlock-scopes"] = "the kernel is older than 6.12"
         self._attempt("seccomp", self._compile_filter)
         if not self.policy.is_strict:
-            self.skipped["private-tmp"] = "the workers of this function share /tmp"
-            shared = landlock.Grants((), (*paths.SHARED, *self.policy.allow_write))
-            if paths.code_is_writable(shared, self.policy.code_dir):
-                self.skipped["read-only-code"] = "it lies where handlers may write"
+            self._note_what_is_shared()
             self._enclose_for_import(cgroups)
+
+    def _note_what_is_shared(self) -> None:
+        """Say what the workers have in common that namespaces would part."""
+        policy = self.policy
+        self.skipped["private-tmp"] = "the workers of this function share /tmp"
+        shared = landlock.Grants((), (*paths.SHARED, *policy.allow_write))
+        if paths.code_is_writable(shared, policy.code_dir):
+            self.skipped["read-only-code"] = "it lies where handlers may write"
+        if policy.temp_base and paths.reaches(shared, policy.temp_base):
+            self.skipped["temporary-files"] = "TMPDIR lies where all workers may write"
 
     def _choose_uid(self) -> None:
         code_dir = self.policy.code_dir

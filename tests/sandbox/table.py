@@ -332,6 +332,8 @@ ATTACKS = (
 SAID_AT_START = {
     "tmp_leftover": "private-tmp",
     "shm_leftover": "private-tmp",
+    "read_sibling_tmp": "temporary-files",
+    "replaced_folder": "temporary-files",
     "connect_unix_path": "uid",
     "chmod_code": "uid",
     "touch_code": "uid",
