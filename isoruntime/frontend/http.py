@@ -385,12 +385,50 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def finish(self, answer: Answer) -> None:
         """Answer the request that is first in line."""
-        self.answer = answer
         self.exchange = None
         self._sent = 0
+        if self._answer_at_once(answer):
+            return
+        self.answer = answer
         self.service()
         if self._fileno is not None:
             self.server.loop.touch(self._fileno)
+
+    def _answer_at_once(self, answer: Answer) -> bool:
+        """Do what `service` does for the usual answer; return whether this is one.
+
+        That is a small one to the only request there is, on a connection that stays and
+        has nothing else to send. What the loop waits for on it is the same as before.
+        """
+        if len(self.requests) != 1 or self.request is not None or answer.close:
+            return False
+        request, body = self.requests[0], answer.body
+        if (
+            self.total_outbufs_len
+            or not self.connected
+            or self.will_close
+            or self.close_when_flushed
+            or request.error is not None
+            or request.connection_close
+            or request.command == "HEAD"
+            or len(body) > _RECV_BYTES
+            or request.is_too_large
+        ):
+            return False
+        try:
+            data = _head_of(answer, request, False) + body
+            sent = self.socket.send(data)
+        except (OSError, ValueError):
+            # Whatever it is, it will be met again, where it is dealt with.
+            return False
+        if sent < len(data):
+            self.write_soon(data[sent:])
+            self.server.loop.touch(self._fileno)
+        self.has_unread = False
+        self.requests.clear()
+        request.close()
+        self.last_activity = time.time()
+        return True
 
     def close_if_stuck(self) -> None:
         """Close the connection if its client stopped in the middle of a request."""
