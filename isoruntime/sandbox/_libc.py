@@ -16,12 +16,9 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_GET_PDEATHSIG: Final = 2
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_SECCOMP: Final = 22
-_PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_PR_CAP_AMBIENT: Final = 47
-_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 
 _SECCOMP_MODE_FILTER: Final = 2
 _BYTES_PER_INSTRUCTION: Final = 8
@@ -108,23 +105,9 @@ def set_dumpable(wanted: bool) -> None:
     _prctl(_PR_SET_DUMPABLE, int(wanted))
 
 
-def has_in_bounding_set(capability: int) -> bool:
-    """Return whether a capability could still be gained.
-
-    Raises:
-        OSError: EINVAL, the kernel has no capability of that number.
-    """
-    return bool(_prctl(_PR_CAPBSET_READ, capability))
-
-
 def drop_from_bounding_set(capability: int) -> None:
     """See to it that a capability can never be gained again."""
     _prctl(_PR_CAPBSET_DROP, capability)
-
-
-def clear_ambient_capabilities() -> None:
-    """Hand no capability on to programs that are executed without being root's."""
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
 
 
 def capabilities() -> tuple[int, int, int]:
@@ -147,21 +130,6 @@ def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
     low = [one & 0xFFFFFFFF for one in sets]
     high = [one >> 32 for one in sets]
     _check(_libc.capset(ctypes.byref(header), _CapabilityData(*low, *high)))
-
-
-def close_range(first: int, last: int) -> None:
-    """Close every descriptor from `first` to `last`, both included.
-
-    Raises:
-        OSError: ENOSYS, on kernels before 5.9.
-    """
-    try:
-        call = _libc.close_range
-    except AttributeError:
-        # glibc before 2.34 and musl; the number is the same everywhere.
-        _check(_libc.syscall(436, first, last, 0))
-        return
-    _check(call(ctypes.c_uint(first), ctypes.c_uint(last), 0))
 
 
 def landlock_version() -> int:

@@ -129,19 +129,6 @@ def prepare(grants: Grants, *, network: bool) -> int:
     return fd
 
 
-def extend(fd: int, grants: Grants) -> None:
-    """Allow more under a ruleset, for whoever is put under it from now on.
-
-    A fork copies the descriptor, not the ruleset: what one worker adds to a descriptor
-    it inherited holds for the workers after it too. So a folder that only one worker
-    may reach belongs into a ruleset that no other worker uses.
-
-    Raises:
-        OSError: there is no Landlock, or no descriptor to spare.
-    """
-    _add(fd, grants, _rights_known(_libc.landlock_version()))
-
-
 def restrict(fd: int) -> None:
     """Put this process, and all it starts from now on, under a prepared ruleset.
 

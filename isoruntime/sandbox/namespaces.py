@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from isoruntime.sandbox import _libc, capabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWCGROUP: Final = 0x02000000
@@ -229,11 +229,6 @@ class Inside:
         Most workers leave no file anywhere. To be asked when none runs in here.
         """
         return all(_state_of(path) == made for path, made in self._as_made.items())
-
-    @property
-    def descriptors(self) -> Sequence[int]:
-        """What must stay open here, and must not reach a worker."""
-        return [fd for _, fd in self._exposed]
 
 
 def _top_folders() -> list[str]:

@@ -277,7 +277,10 @@ class _Keep:
             os._exit(1)
         self._walls.enclose_keeper()
         self._cell = self._walls.with_ruleset(self._cell, self._grants)
-        self._control.send(_message("furnished", proc=self._inside.proc_reason))
+        if self._inside.proc_reason:
+            # Said by every worker of the cell as it becomes ready.
+            self._walls.skipped["proc"] = self._inside.proc_reason
+        self._control.send(_message("furnished"))
         while True:
             data, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, _MAX_ENDS)
             if not data:

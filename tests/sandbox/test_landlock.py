@@ -172,22 +172,6 @@ def test_an_outer_domain_holds_inside_an_inner_one(tmp_path: Path) -> None:
     assert in_child(nest) == [0, errno.EACCES, errno.EACCES, 0]
 
 
-def test_a_ruleset_extended_by_one_process_holds_for_the_next(tmp_path: Path) -> None:
-    # The reason why a worker's own folder must not be added to a shared ruleset.
-    shared = landlock.prepare(Grants(SYSTEM, ()), network=True)
-
-    def enter() -> list[str]:
-        _libc.set_no_new_privileges()
-        landlock.restrict(shared)
-        return names_in(tmp_path)
-
-    try:
-        in_child(lambda: landlock.extend(shared, Grants((), (str(tmp_path),))))
-        assert in_child(enter) == []
-    finally:
-        os.close(shared)
-
-
 @needs_scopes
 def test_a_sibling_and_what_is_outside_cannot_be_signalled() -> None:
     outside = os.getpid()

@@ -721,7 +721,7 @@ def become_worker() -> None:
     _libc.set_capabilities(0, 0, 0)
     # A second filter, as a browser or a nested sandbox has.
     seccomp.install(program(CLOSED))
-    _libc.close_range(100, 200)
+    os.closerange(100, 200)
 
 
 LAUNCHER = """
