@@ -32,6 +32,9 @@ _CAPABILITY_VERSION_3: Final = 0x20080522
 
 # Safe because a NULL name means this very process, which has libc mapped already.
 _libc = ctypes.CDLL(None, use_errno=True)
+# Longs, since plain ints would leave half of a register undefined; declared once, since
+# workers call it.
+_libc.prctl.argtypes = (ctypes.c_int, *4 * (ctypes.c_ulong,))
 
 
 class _Program(ctypes.Structure):
@@ -60,9 +63,7 @@ def _check(result: int) -> int:
 
 
 def _prctl(option: int, argument: int, third: int = 0) -> int:
-    # As longs: a plain int would leave half of a register undefined.
-    words = (ctypes.c_ulong(word) for word in (argument, third, 0, 0))
-    return _check(_libc.prctl(option, *words))
+    return _check(_libc.prctl(option, argument, third, 0, 0))
 
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> bool:
@@ -77,8 +78,7 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> bool:
 def parent_death_signal() -> int:
     """Return the signal that this process gets when its parent ends; 0 for none."""
     number = ctypes.c_int()
-    words = (ctypes.byref(number), *(ctypes.c_ulong(0) for _ in range(3)))
-    _check(_libc.prctl(_PR_GET_PDEATHSIG, *words))
+    _prctl(_PR_GET_PDEATHSIG, ctypes.addressof(number))
     return number.value
 
 
@@ -177,15 +177,7 @@ def install_filter(program: bytes) -> None:
     """
     length = len(program) // _BYTES_PER_INSTRUCTION
     argument = _Program(length, program)
-    _check(
-        _libc.prctl(
-            _PR_SET_SECCOMP,
-            ctypes.c_ulong(_SECCOMP_MODE_FILTER),
-            ctypes.byref(argument),
-            ctypes.c_ulong(0),
-            ctypes.c_ulong(0),
-        )
-    )
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(argument))
 
 
 def unshare(flags: int) -> None:

@@ -7,6 +7,7 @@ whatever another one had locked would stay locked in the worker for ever.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import gc
 import os
 import pwd
@@ -361,8 +362,10 @@ class ZygoteServer:
         # never returns into the zygote's own loop, or the keeper's.
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(_ORPHANED, signal.SIG_DFL)
+            # What `signal.signal` is made of. Its enums write to forty pages that a worker
+            # would otherwise go on sharing with us.
+            _signal.signal(signal.SIGCHLD, _signal.SIG_DFL)
+            _signal.signal(_ORPHANED, _signal.SIG_DFL)
             parent = os.getppid()
             # Entering the group takes so long that the parent may die meanwhile.
             if not _libc.die_with_parent(parent):
