@@ -69,6 +69,13 @@ def has_settled(server: Server, workers: int = WORKERS) -> bool:
         return False
 
 
+def files_below(folder: Path) -> set[str]:
+    """Return the files below a folder; one that vanishes meanwhile is not there."""
+    return {
+        f"{within}/{name}" for within, _, files in os.walk(folder) for name in files
+    }
+
+
 class Holdings:
     """What a server holds before anything went wrong, to compare with."""
 

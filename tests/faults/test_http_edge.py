@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults.looking import files_below
 from tests.support.server import RawConnection, Serve, Server
 from tests.waiting import wait_until
 
@@ -86,10 +87,6 @@ def open_of(process: psutil.Process) -> list[str]:
         except OSError:
             continue
     return sorted(found)
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(path) for path in folder.rglob("*") if path.is_file()}
 
 
 def reset(connection: RawConnection) -> None:
