@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import pytest
 
 from isoruntime.cli.isolation import MECHANISMS, REQUIRED_BY_STRICT
@@ -27,7 +26,7 @@ from tests.sandbox.levels import (
     python_for,
     remove_installation,
 )
-from tests.support.server import MARK, PROJECT
+from tests.support.server import MARK, PROJECT, marked
 from tests.waiting import wait_until
 
 #: Where handlers reach nothing, and so where private files can be.
@@ -247,18 +246,7 @@ def test_a_rehearsal_that_takes_too_long_is_given_up_and_leaves_nothing(
     assert seen.refused in ("", f"the rehearsal took longer than {at_most_s:g} s")
 
     def is_all_gone() -> bool:
-        return not list(tmp_path.iterdir()) and not _with(mark)
+        return not list(tmp_path.iterdir()) and not marked(mark)
 
     wait_until(is_all_gone, 5, "the end of the zygote and its folder")
     assert list(Path("/tmp").glob(f"isoruntime-rehearsal-{os.getpid()}-*")) == []
-
-
-def _with(mark: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found

@@ -262,7 +262,7 @@ class Server:
 
     def left_over(self) -> list[psutil.Process]:
         """Return what still lives although the front end is gone."""
-        found = [*_adopted(), *_marked(self._mark)]
+        found = [*_adopted(), *marked(self._mark)]
         return [process for process in dict.fromkeys(found) if lives(process)]
 
     def _has_port_or_ended(self) -> bool:
@@ -486,7 +486,8 @@ def _adopted() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if child.pid not in known]
 
 
-def _marked(mark: str) -> list[psutil.Process]:
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that were started, or whose parents were, with this mark."""
     found = []
     for process in psutil.process_iter():
         try:
