@@ -13,6 +13,8 @@ IsoruntimeError
 │   ├── DeadlineExceeded
 │   ├── EventTooLarge
 │   ├── ResponseTooLarge
+│   ├── CommandFailed
+│   ├── NotAnHttpFunction
 │   ├── NoWorkerAvailable
 │   ├── Draining
 │   └── WorkerOutOfTurn
@@ -242,6 +244,33 @@ class ResponseTooLarge(InvocationError):
             f"The response of {size_bytes} bytes is larger than the limit of "
             f"{limit_bytes} bytes (raise it with --max-response, in MB)"
         )
+
+
+class CommandFailed(InvocationError):
+    """The command ended with another exit code than 0.
+
+    `last_words` is the end of what it wrote to its standard error.
+    """
+
+    code = "command-failed"
+    error_type = "CommandFailed"
+
+    def __init__(self, verdict: Verdict, last_words: str) -> None:
+        super().__init__(
+            f"The command exited with code {verdict.exit_code}"
+            + (f": {last_words}" if last_words else " and wrote nothing to stderr")
+        )
+        self.verdict = verdict
+
+
+class NotAnHttpFunction(InvocationError):
+    """An HTTP request came for a function that takes events only."""
+
+    code = "not-an-http-function"
+    error_type = "NotAnHttpFunction"
+
+    def __init__(self) -> None:
+        super().__init__("The handler takes events, and no HTTP requests")
 
 
 class NoWorkerAvailable(InvocationError):

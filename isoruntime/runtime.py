@@ -144,7 +144,7 @@ class Runtime:
         # Here rather than at the top: importing waitress takes as long as starting
         # the zygote, which now happens meanwhile.
         from isoruntime.frontend.http import HttpServer
-        from isoruntime.frontend.routes import Routes
+        from isoruntime.frontend.routes import Routes, Speaks
 
         routes = Routes(
             self.dispatcher,
@@ -152,6 +152,12 @@ class Runtime:
             max_event_bytes=self._settings.max_event_bytes,
             error_mode=cast("Mode", self._settings.errors),
             error_details=cast("Details", self._settings.error_details),
+            speaks=Speaks(
+                events=self._settings.takes_events,
+                http_by_platform=not self._settings.command,
+                http_by_path=bool(self._settings.http or self._settings.upstream),
+                only_http=bool(self._settings.upstream),
+            ),
         )
         self._http = HttpServer(
             self.loop,
@@ -323,13 +329,17 @@ def _load_order(
     temp_base: str,
 ) -> LoadOrder:
     admitted = {name: environment[name] for name in settings.env if name in environment}
+    is_python = not (settings.command or settings.upstream)
     return LoadOrder(
-        handler=settings.handler,
+        handler=settings.handler if is_python and settings.takes_events else "",
         code_dir=str(settings.code_dir),
         environment=admitted,
-        initializer=settings.initializer,
+        initializer=settings.initializer if is_python else None,
         pre_stop=settings.pre_stop,
         pre_freeze=settings.pre_freeze,
+        http=settings.http,
+        command=list(settings.command or ()),
+        upstream=list(settings.upstream or ()),
         log_level=settings.log_level,
         max_response_bytes=settings.max_response_bytes,
         split_output=settings.log_format == "json",
@@ -347,6 +357,12 @@ def _load_order(
 
 def _preload(settings: Settings) -> Preload:
     """Return where the handler is imported; under `strict` inside the walls only."""
+    if settings.upstream:
+        # Every worker starts a server of its own.
+        return Preload.NEVER
+    if settings.command:
+        # There is nothing to import, only a file to look at.
+        return Preload.ALWAYS
     preload = Preload(settings.preload)
     if settings.sandbox == "strict" and preload is Preload.AUTO:
         return Preload.NEVER
@@ -354,6 +370,11 @@ def _preload(settings: Settings) -> Preload:
 
 
 def _phases(settings: Settings) -> frozenset[Phase]:
+    if settings.upstream:
+        # What of them the server knows, it says itself.
+        return frozenset(Phase)
+    if settings.command:
+        return frozenset({Phase.INVOKE})
     configured = {
         Phase.INVOKE: settings.handler,
         Phase.INITIALIZE: settings.initializer,

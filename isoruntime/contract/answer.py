@@ -7,15 +7,19 @@ the bodies are those of `interface.md` section 3.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from isoruntime.contract.http import BODILESS, Response
 from isoruntime.errors import (
+    CommandFailed,
     DeadlineExceeded,
     Draining,
     EventTooLarge,
     HandlerNotLoaded,
     HandlerRaised,
     InvocationError,
+    NotAnHttpFunction,
     NoWorkerAvailable,
     ResponseTooLarge,
     RuntimeFault,
@@ -44,6 +48,8 @@ STATUS: Final[Mapping[type[IsoruntimeError], tuple[int, int]]] = {
     WorkerDied: (404, 502),
     DeadlineExceeded: (404, 504),
     ResponseTooLarge: (404, 502),
+    CommandFailed: (404, 500),
+    NotAnHttpFunction: (404, 404),
     EventTooLarge: (413, 413),
     NoWorkerAvailable: (429, 503),
     Draining: (503, 503),
@@ -61,10 +67,20 @@ class Answer:
 
     `headers` holds only what is special to this answer: the request id, the length,
     `content_type` and `fc_status` (the value of `x-fc-status`) are added by the front
-    end. `close` asks it to end the connection afterwards.
+    end, and of `content_type` nothing where it is empty. `length` is said where it is
+    not that of the body, and -1 otherwise. `close` asks to end the connection afterwards.
     """
 
-    __slots__ = ("body", "close", "content_type", "fc_status", "headers", "status")
+    __slots__ = (
+        "body",
+        "close",
+        "content_type",
+        "fc_status",
+        "headers",
+        "length",
+        "reason",
+        "status",
+    )
 
     def __init__(
         self,
@@ -74,6 +90,8 @@ class Answer:
         fc_status: str,
         headers: list[tuple[str, str]],
         close: bool = False,
+        reason: str = "",
+        length: int = -1,
     ) -> None:
         self.status = status
         self.body = body
@@ -81,15 +99,22 @@ class Answer:
         self.fc_status = fc_status
         self.headers = headers
         self.close = close
+        #: in place of the usual phrase for the status
+        self.reason = reason
+        self.length = length
 
     def __repr__(self) -> str:
         return f"<Answer {self.status} of {len(self.body)} bytes>"
 
 
 def answer_of(
-    outcome: Body | InvocationError | RuntimeFault, mode: Mode, details: Details
+    outcome: Body | Response | InvocationError | RuntimeFault,
+    mode: Mode,
+    details: Details,
 ) -> Answer:
     """Return the answer to an invocation that ended with `outcome`."""
+    if isinstance(outcome, Response):
+        return answer_with(outcome, on_platform=False)
     if not isinstance(outcome, (InvocationError, RuntimeFault)):
         return Answer(200, outcome, _OCTETS, "200", [])
     body = (
@@ -106,6 +131,51 @@ def answer_of(
         [_RETRY_AFTER] if retry else [],
         close=isinstance(outcome, Draining),
     )
+
+
+def http_answer_of(
+    outcome: Body | Response | InvocationError | RuntimeFault,
+    details: Details,
+    *,
+    on_platform: bool,
+) -> Answer:
+    """Return the answer to an HTTP request that ended with `outcome`.
+
+    Its status is HTTP's own, whatever `--errors` says: there is no API in between to
+    turn ours into another. Who sees it may be anybody, so of what the application
+    raised only type and message are told, and its stack with `--error-details full`.
+    """
+    if isinstance(outcome, Response):
+        return answer_with(outcome, on_platform=on_platform)
+    answer = answer_of(outcome, "http", details)
+    if isinstance(outcome, HandlerRaised) and details != "full":
+        answer.body = _without_stack(outcome, details)
+    return answer
+
+
+def answer_with(response: Response, *, on_platform: bool) -> Answer:
+    """Return a function's own answer as it is sent."""
+    head = response.head
+    failed = response.is_failure and head.fc_status
+    return Answer(
+        head.status,
+        b"" if head.status in BODILESS else response.body,
+        head.content_type,
+        "404" if failed else "200",
+        head.headers_for(on_platform=on_platform),
+        reason=head.reason,
+        length=head.length,
+    )
+
+
+def _without_stack(outcome: HandlerRaised, details: Details) -> bytes:
+    message = "The application failed; its log says why"
+    if details != "none":
+        # Whatever the worker sent: what is no failure's body has no message.
+        with suppress(ValueError, KeyError, TypeError):
+            message = str(json.loads(outcome.body)["errorMessage"])
+    failure = {"errorMessage": message, "errorType": outcome.error_type}
+    return json.dumps(failure, indent=4, sort_keys=True).encode("ascii")
 
 
 def _status_of(kind: type[IsoruntimeError], mode: Mode) -> int:

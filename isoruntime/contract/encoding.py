@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: Of what a server said before it gave up.
+_MAX_LAST_LINES: Final = 20
+
 
 def encode(value: object) -> bytes:
     """Return the body for what the handler returned.
@@ -38,6 +41,20 @@ def fault_body(error_type: str, message: str, stack: Sequence[object]) -> bytes:
     if stack:
         fault["stackTrace"] = stack
     return json.dumps(fault, indent=4, sort_keys=True).encode("ascii")
+
+
+def with_last_words(body: bytes, output: bytes) -> bytes:
+    """Return a failure's body with the last lines of an output as its stack.
+
+    Nobody vouches for `body`; what is no failure is returned as it is.
+    """
+    lines = output.decode("utf-8", "replace").splitlines()
+    last = [line for line in lines if line.strip()][-_MAX_LAST_LINES:]
+    try:
+        fault = json.loads(body)
+        return fault_body(fault["errorType"], fault["errorMessage"], last)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return body
 
 
 def _default(value: Any) -> object:

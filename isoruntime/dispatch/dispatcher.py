@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from isoruntime.contract.answer import answer_of
-from isoruntime.dispatch.invocation import Invocation, Outcome, Phase
+from isoruntime.contract.http import Response
+from isoruntime.dispatch.invocation import Invocation, Outcome, Phase, is_failure
 from isoruntime.dispatch.lease import Lease, LeaseState
 from isoruntime.errors import (
     Draining,
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from isoruntime.observe.journal import Journal, Output
     from isoruntime.pool.pool import WorkerPool
 
+_WITH_DEADLINE: Final = frozenset(
+    {LeaseState.RUNNING, LeaseState.INITIALIZING, LeaseState.STREAMING}
+)
 #: Drawn at once: a system call for every invocation would cost more than the draw.
 _NONCES_PER_DRAW: Final = 256
 #: How often to look whether waiting counts yet, with a queue timeout of next to nothing.
@@ -83,6 +87,8 @@ class Dispatcher:
         self._error_details = error_details
         self.leftovers = leftovers
         self.has_initializer = Phase.INITIALIZE in phases
+        #: what a server that speaks HTTP is sent to initialize it
+        self.initialize_request: bytes | None = None
         self.timeout_s = limits.timeout_s
         self.init_timeout_s = limits.init_timeout_s
         self.max_response_bytes = limits.max_response_bytes
@@ -248,6 +254,17 @@ class Dispatcher:
             self._queue.remove(invocation)
             self._check_quiet()
             self._refuse(invocation, NoWorkerAvailable("The caller went away"))
+        elif invocation.stream is not None:
+            # What is sent piece by piece may have no end.
+            for lease in self._in_flight:
+                if lease.invocation is invocation:
+                    lease.abandon()
+
+    def stream_relieved(self, invocation: Invocation) -> None:
+        """Go on with an answer in pieces whose reader has caught up."""
+        for lease in self._in_flight:
+            if lease.invocation is invocation:
+                lease.stream_relieved()
 
     # Hooks: they concern every process that holds something.
 
@@ -261,8 +278,9 @@ class Dispatcher:
         def one_is_done(outcome: Outcome) -> None:
             outcomes.append(outcome)
             if len(outcomes) == len(used):
-                failed = [one for one in outcomes if isinstance(one, Exception)]
-                invocation.done(failed[0] if failed else b"")
+                failed = [one for one in outcomes if is_failure(one)]
+                answered = outcome if isinstance(outcome, Response) else b""
+                invocation.done(failed[0] if failed else answered)
 
         for worker in used:
             part = Invocation(
@@ -273,6 +291,7 @@ class Dispatcher:
                 one_is_done,
                 invocation.arrived_at,
                 invocation.platform_timeout_s,
+                invocation.request,
             )
             self.pool.take(worker)
             self._lend(part, worker)
@@ -287,6 +306,15 @@ class Dispatcher:
                 drawn[at : at + NONCE_BYTES] for at in range(0, len(drawn), NONCE_BYTES)
             ]
         return self._nonces.pop()
+
+    def initializer_ran(self, request: bytes | None) -> None:
+        """Have every worker initialized before its first invocation, from now on.
+
+        Whether a server has something to initialize shows when the platform asks for it.
+        """
+        if request is not None:
+            self.has_initializer = True
+            self.initialize_request = request
 
     def lease_ended(self, lease: Lease) -> None:
         """Take note of an outcome, just before the caller does."""
@@ -338,12 +366,10 @@ class Dispatcher:
         now = self.now()
         due = [lease for lease in self._in_flight if lease.deadline <= now]
         for lease in due:
-            if lease.state in (LeaseState.RUNNING, LeaseState.INITIALIZING):
+            if lease.state in _WITH_DEADLINE:
                 lease.deadline_passed()
         pending = [
-            lease.deadline
-            for lease in self._in_flight
-            if lease.state in (LeaseState.RUNNING, LeaseState.INITIALIZING)
+            lease.deadline for lease in self._in_flight if lease.state in _WITH_DEADLINE
         ]
         if pending:
             self.watch_deadline(min(pending))

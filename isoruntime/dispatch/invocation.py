@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
+from isoruntime.contract.http import Response, ResponseHead
 from isoruntime.errors import InvocationError, RuntimeFault
 from isoruntime.wire.frames import Kind
 from isoruntime.wire.pipes import Body
 
-#: Bytes that the handler returned, or the error that stands for them.
-Outcome = bytes | bytearray | InvocationError | RuntimeFault
+#: What the handler returned or answered, or the error that stands for it.
+Outcome = bytes | bytearray | Response | InvocationError | RuntimeFault
+
+
+def is_failure(outcome: Outcome) -> bool:
+    """Return whether an event or a hook has failed."""
+    if isinstance(outcome, Response):
+        return outcome.is_failure
+    return isinstance(outcome, Exception)
+
+
+class Stream(Protocol):
+    """Who takes an answer piece by piece, before the outcome is known."""
+
+    def begin(self, head: ResponseHead) -> None:
+        """Take status and headers."""
+
+    def send(self, data: bytes | bytearray) -> bool:
+        """Take a piece of the body; return whether the next one may follow at once."""
 
 
 class Phase(enum.Enum):
@@ -42,6 +60,9 @@ class Invocation:
     `context` is the JSON of `contract.headers.encode_context`. `platform_timeout_s`
     is the limit that came with the request, counted from its arrival; the
     runtime's own limit is counted from the moment a worker has it.
+
+    `request` is an HTTP request's own line (`contract.http.Request`), for functions that
+    speak HTTP; its answer goes to `stream` where that is given, in pieces if it comes so.
     """
 
     __slots__ = (
@@ -53,8 +74,10 @@ class Invocation:
         "phase",
         "platform_timeout_s",
         "queued_at",
+        "request",
         "request_id",
         "started",
+        "stream",
     )
 
     def __init__(
@@ -66,6 +89,8 @@ class Invocation:
         done: Callable[[Outcome], object],
         arrived_at: float,
         platform_timeout_s: float | None = None,
+        request: bytes | None = None,
+        stream: Stream | None = None,
     ) -> None:
         self.phase = phase
         self.request_id = request_id
@@ -75,6 +100,8 @@ class Invocation:
         self.arrived_at = arrived_at
         self.queued_at = arrived_at
         self.platform_timeout_s = platform_timeout_s
+        self.request = request
+        self.stream = stream
         self.is_retry = False
         #: what of it has its Start line in the log
         self.started: Phase | None = None

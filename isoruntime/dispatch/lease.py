@@ -1,10 +1,11 @@
 """A lease: exclusive use of one worker for one invocation, and its judgement.
 
-    INITIALIZING --reply--> RUNNING --reply------------> DONE
-          |                    |
-          +----- deadline -----+--> OVERDUE --exited---> DONE
-          +----- exited -------+-----------------------> DONE
-          +--- broke the protocol ---------------------> DONE
+    INITIALIZING --reply--> RUNNING --reply---------------------> DONE
+          |                    | --head--> STREAMING --end------> DONE
+          |                    |               |
+          +----- deadline -----+---------------+--> OVERDUE ----> DONE
+          +----- exited -------+---------------+----------------> DONE
+          +--- broke the protocol -------------+----------------> DONE
 
 A reply is input, not truth: it is judged here, and whatever is out of turn costs
 the worker its life and this caller alone an error. A worker goes back to the pool
@@ -18,11 +19,20 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
-from isoruntime.dispatch.invocation import FRAME_KINDS, Invocation, Outcome, Phase
+from isoruntime.contract.http import Response, ResponseHead, ResponseHeads
+from isoruntime.dispatch.invocation import (
+    FRAME_KINDS,
+    Invocation,
+    Outcome,
+    Phase,
+    is_failure,
+)
 from isoruntime.errors import (
+    CommandFailed,
     DeadlineExceeded,
     HandlerRaised,
     MemoryLimitExceeded,
+    NotAnHttpFunction,
     ProtocolViolation,
     ResponseTooLarge,
     Verdict,
@@ -39,10 +49,19 @@ if TYPE_CHECKING:
 
 #: What a hung worker gets to write down its stack, before it is killed.
 _STACK_S: Final = 0.008
+#: What a handler that was cancelled at the deadline gets to clean up behind it.
+_GRACE_S: Final = 0.025
 #: What the zygote gets to report the end of a killed worker with its peak memory;
 #: the caller is answered then, whatever the tree is still doing.
 _REPORT_S: Final = 0.025
 
+
+#: So much of what a command wrote last stands in its failure's message.
+_MAX_LAST_WORDS: Final = 1024
+#: So much of a failing server's answer is logged.
+_MAX_LOGGED: Final = 4096
+
+_heads: Final = ResponseHeads()
 
 _LEFT: Final = {
     "kill": "the handler returned and left processes running; they are killed "
@@ -56,6 +75,7 @@ class LeaseState(enum.Enum):
 
     INITIALIZING = "initializing"
     RUNNING = "running"
+    STREAMING = "streaming"
     OVERDUE = "overdue"
     DONE = "done"
 
@@ -66,12 +86,15 @@ class Lease:
     __slots__ = (
         "_began_at",
         "_dispatcher",
+        "_head",
+        "_is_abandoned",
         "_is_dirty",
         "_limit_s",
         "_nonce",
         "_output",
         "_peak_memory_mb",
         "_phase",
+        "_streamed_bytes",
         "deadline",
         "invocation",
         "state",
@@ -93,6 +116,10 @@ class Lease:
         self._peak_memory_mb = 0.0
         self._output: Output | None = None
         self._phase = invocation.phase
+        #: of an answer that is being sent while it comes
+        self._head: ResponseHead | None = None
+        self._streamed_bytes = 0
+        self._is_abandoned = False
         worker.holder = self
 
     def __repr__(self) -> str:
@@ -107,13 +134,13 @@ class Lease:
         if needs_initializer and invocation.phase is Phase.INVOKE:
             self.state = LeaseState.INITIALIZING
             self._phase = Phase.INITIALIZE
-            self._request(dispatcher.init_timeout_s, b"")
+            self._request(dispatcher.init_timeout_s, b"", dispatcher.initialize_request)
         elif invocation.phase is Phase.INVOKE:
-            self._request(dispatcher.timeout_s, invocation.event)
+            self._request(dispatcher.timeout_s, invocation.event, invocation.request)
         else:
-            self._request(dispatcher.init_timeout_s, b"")
+            self._request(dispatcher.init_timeout_s, b"", invocation.request)
 
-    def _request(self, timeout_s: float, event: object) -> None:
+    def _request(self, timeout_s: float, event: object, request: bytes | None) -> None:
         dispatcher, invocation = self._dispatcher, self.invocation
         now = dispatcher.now()
         self._began_at = now
@@ -131,7 +158,10 @@ class Lease:
             left_ms,
             invocation.context,
         )
-        frame_head = frames.head(FRAME_KINDS[phase], nonce, meta, len(event))  # type: ignore[arg-type]
+        kind = FRAME_KINDS[phase]
+        if request is not None:
+            kind, meta = Kind.HTTP, b"%b\n%b" % (meta, request)
+        frame_head = frames.head(kind, nonce, meta, len(event))  # type: ignore[arg-type]
         self.worker.send(nonce, frame_head, event)  # type: ignore[arg-type]
 
     # What the worker says.
@@ -144,21 +174,34 @@ class Lease:
 
     def worker_replied(self, frame: Frame) -> None:
         """Judge a reply."""
-        if self.state is LeaseState.OVERDUE or self.state is LeaseState.DONE:
+        if self.state is LeaseState.DONE:
             return
         if frame.nonce != self._nonce:
-            if frame.nonce == self.worker.last_nonce:
-                # Late words of the invocation before, which this caller is not to
-                # suffer for; his own answer will still have his own nonce.
-                self._is_dirty = True
-                return
-            self.worker_broke(ProtocolViolation("a reply to no request"))
+            self._take_stranger(frame)
+            return
+        if frame.kind == Kind.CANCELLED:
+            peak_mb = self._peak_memory_mb or self.worker.peak_memory_mb()
+            self._finish(self._too_late(peak_mb), spoilt=True)
+            return
+        if self.state is LeaseState.OVERDUE:
             return
         try:
             outcome = self._judge(frame)
         except ProtocolViolation as violation:
             self.worker_broke(violation)
             return
+        if outcome is not None:
+            self._take_outcome(outcome, frame)
+
+    def _take_stranger(self, frame: Frame) -> None:
+        if frame.nonce == self.worker.last_nonce:
+            # Late words of the invocation before, which this caller is not to
+            # suffer for; his own answer will still have his own nonce.
+            self._is_dirty = True
+        else:
+            self.worker_broke(ProtocolViolation("a reply to no request"))
+
+    def _take_outcome(self, outcome: Outcome, frame: Frame) -> None:
         if frame.flags & frames.OUTPUT_PENDING:
             self.worker.read_last_output()
         if self._phase is Phase.INITIALIZE:
@@ -166,25 +209,100 @@ class Lease:
         else:
             self._retire_or_not(outcome, frame.flags)
 
-    def _judge(self, frame: Frame) -> Outcome:
+    def _judge(self, frame: Frame) -> Outcome | None:
+        """Return what a frame says the outcome is; None if there is more to come."""
+        kind = frame.kind
+        if self.state is LeaseState.STREAMING:
+            return self._judge_piece(frame)
+        if kind == Kind.RESULT:
+            return self._unless_too_large(frame.body, frame.body)
+        if kind == Kind.RESPONSE:
+            response = Response(_read_head(frame.meta), frame.body)
+            return self._unless_too_large(response, frame.body)
+        if kind == Kind.RESPONSE_HEAD:
+            self._begin_stream(frame)
+            return None
+        return self._judge_failure(frame)
+
+    def _unless_too_large(
+        self, outcome: Outcome, body: bytes | bytearray
+    ) -> Outcome | None:
         limit = self._dispatcher.max_response_bytes
-        if frame.kind == Kind.RESULT:
-            if len(frame.body) > limit:
-                return ResponseTooLarge(len(frame.body), limit)
-            return frame.body
-        if frame.kind == Kind.FAULT:
+        return outcome if len(body) <= limit else ResponseTooLarge(len(body), limit)
+
+    def _judge_failure(self, frame: Frame) -> Outcome:
+        kind = frame.kind
+        if kind == Kind.FAULT:
             error_type = frame.meta.decode("utf-8", "replace")
             return HandlerRaised(error_type, bytes(frame.body))
-        if frame.kind == Kind.TOO_LARGE:
-            try:
-                return ResponseTooLarge(int(frame.meta), limit)
-            except ValueError:
-                raise ProtocolViolation("a size that is no number") from None
-        raise ProtocolViolation(f"a frame of kind {frame.kind} in place of a reply")
+        if kind == Kind.TOO_LARGE:
+            limit = self._dispatcher.max_response_bytes
+            return ResponseTooLarge(_number(frame.meta), limit)
+        if kind == Kind.EXITED:
+            code, _, peak_kb = frame.meta.partition(b" ")
+            verdict = self._verdict(
+                "exit",
+                exit_code=_number(code),
+                peak_memory_mb=_number(peak_kb) / 1024,
+            )
+            return CommandFailed(verdict, _last_words(verdict.log_tail))
+        if kind == Kind.NOT_HTTP and self.invocation.request is not None:
+            return NotAnHttpFunction()
+        raise ProtocolViolation(f"a frame of kind {kind} in place of a reply")
+
+    # An answer that comes in pieces.
+
+    def _begin_stream(self, frame: Frame) -> None:
+        stream = self.invocation.stream
+        if stream is None or self._phase is not Phase.INVOKE:
+            raise ProtocolViolation("an answer in pieces that nobody can take")
+        self._head = _read_head(frame.meta)
+        self.state = LeaseState.STREAMING
+        if not self._is_abandoned:
+            stream.begin(self._head)
+        else:
+            self.worker.cancel()
+
+    def _judge_piece(self, frame: Frame) -> Outcome | None:
+        if frame.kind == Kind.END:
+            assert self._head is not None
+            return Response(self._head, is_streamed=True)
+        if frame.kind != Kind.CHUNK:
+            return self._judge_failure(frame)
+        limit = self._dispatcher.max_response_bytes
+        self._streamed_bytes += len(frame.body)
+        if self._streamed_bytes > limit:
+            return ResponseTooLarge(self._streamed_bytes, limit)
+        stream = self.invocation.stream
+        assert stream is not None
+        if not self._is_abandoned and not stream.send(frame.body):
+            # Whoever reads slowly has the worker wait, up to its deadline.
+            self.worker.pause_reply()
+        return None
+
+    def stream_relieved(self) -> None:
+        """Go on with an answer whose last pieces have been taken."""
+        if self.state in (LeaseState.STREAMING, LeaseState.OVERDUE):
+            self.worker.resume_reply()
+
+    def abandon(self) -> None:
+        """Note that nobody waits for the rest of an answer that comes in pieces."""
+        self._is_abandoned = True
+        if self.state is LeaseState.STREAMING:
+            self.worker.cancel()
+            self.worker.resume_reply()
+
+    def _failed(self, outcome: Outcome) -> bool:
+        if isinstance(outcome, Response) and self.invocation.stream is not None:
+            # What an HTTP function answers is its own affair.
+            return False
+        return is_failure(outcome)
 
     def _initialized(self, outcome: Outcome) -> None:
-        failed = isinstance(outcome, Exception)
+        failed = self._failed(outcome)
         self.worker.is_initialized = not failed
+        if not failed and self.invocation.phase is Phase.INITIALIZE:
+            self._dispatcher.initializer_ran(self.invocation.request)
         if failed or self.invocation.phase is Phase.INITIALIZE:
             # What an initializer leaves behind that failed half way, nobody knows.
             self._finish(outcome, spoilt=failed)
@@ -195,7 +313,8 @@ class Lease:
         )
         self._phase = Phase.INVOKE
         self.state = LeaseState.RUNNING
-        self._request(self._dispatcher.timeout_s, self.invocation.event)
+        invocation = self.invocation
+        self._request(self._dispatcher.timeout_s, invocation.event, invocation.request)
 
     def _retire_or_not(self, outcome: Outcome, flags: int) -> None:
         """Decide what becomes of a worker after its reply."""
@@ -206,6 +325,9 @@ class Lease:
         # Killed with its whole tree: its descendants are found through it.
         spoilt = has_leftovers and policy == "kill"
         is_worn_out = bool(flags & frames.WORN_OUT) and not flags & frames.LEFTOVERS
+        if self.state is LeaseState.STREAMING and isinstance(outcome, ResponseTooLarge):
+            # It is still talking.
+            spoilt = True
         self._finish(outcome, worn_out=is_worn_out, spoilt=spoilt)
 
     def worker_broke(self, violation: ProtocolViolation) -> None:
@@ -252,8 +374,12 @@ class Lease:
         asked = self.worker.ask_for_stack()
         self._dispatcher.call_later(_STACK_S if asked else 0.0, self._kill_overdue)
 
-    def _kill_overdue(self) -> None:
-        if self.state is LeaseState.OVERDUE:
+    def _kill_overdue(self, grace_s: float = _GRACE_S) -> None:
+        if self.state is not LeaseState.OVERDUE:
+            return
+        if grace_s and self.worker.is_cancelling:
+            self._dispatcher.call_later(grace_s, lambda: self._kill_overdue(0.0))
+        else:
             self._dispatcher.pool.kill(self.worker)
             self._dispatcher.call_later(_REPORT_S, self._answer_overdue)
 
@@ -308,10 +434,12 @@ class Lease:
         self.state = LeaseState.DONE
         dispatcher, invocation = self._dispatcher, self.invocation
         self._close_output()
-        failed = isinstance(outcome, Exception)
+        failed = self._failed(outcome)
         journal, request_id = dispatcher.journal, invocation.request_id
         if isinstance(outcome, Exception):
             journal.error(request_id, dispatcher.error_body(outcome))
+        elif failed and isinstance(outcome, Response):
+            journal.error(request_id, bytes(outcome.body[:_MAX_LOGGED]))
         journal.end(self._phase.value, request_id, failed=failed)
         if self._phase is not invocation.phase:
             journal.start(invocation.phase.value, request_id)
@@ -355,6 +483,29 @@ def _death(verdict: Verdict, excess: tuple[str, int] | None) -> WorkerDied:
     )
 
 
+def _read_head(meta: bytes) -> ResponseHead:
+    try:
+        return _heads.read(meta)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolViolation(f"an HTTP response that is none: {error}") from None
+
+
+def _number(meta: bytes) -> int:
+    try:
+        return int(meta)
+    except ValueError:
+        raise ProtocolViolation("a size or code that is no number") from None
+
+
+def _last_words(log_tail: str) -> str:
+    """Return the end of a log for a message: whole lines, if they are short enough."""
+    words = log_tail.strip()
+    if len(words) <= _MAX_LAST_WORDS:
+        return words
+    _, _, lines = words[-_MAX_LAST_WORDS:].partition("\n")
+    return f"... {lines or words[-_MAX_LAST_WORDS:]}"
+
+
 def _user_stack(trace: str) -> str:
     """Return a faulthandler dump without the frames below the handler, our own."""
     ours = "/isoruntime/"
@@ -363,4 +514,7 @@ def _user_stack(trace: str) -> str:
         for line in trace.splitlines()
         if not (line.startswith("  File ") and ours in line)
     ]
+    if not any(line.startswith("  File ") for line in lines):
+        # A command hangs, and nothing of Python's but us.
+        return ""
     return "\n".join(lines).strip()

@@ -19,8 +19,10 @@ from __future__ import annotations
 import logging
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from waitress import wasyncore
@@ -33,6 +35,7 @@ from waitress.server import TcpWSGIServer
 from waitress.utilities import InternalServerError, build_http_date
 
 from isoruntime.contract.answer import Answer
+from isoruntime.contract.http import BODILESS
 from isoruntime.frontend.heads import FirstLine, KnownLines
 from isoruntime.loop import Loop
 from isoruntime.wire.pipes import Body, EventFile
@@ -53,6 +56,8 @@ _RECV_BYTES: Final = 128 * 1024
 #: What one connection may send in a turn, so that a fast reader of a large answer
 #: does not hold up everybody else.
 _SEND_BYTES: Final = 1 << 20
+#: So much of an answer in pieces may wait for its reader before its worker has to.
+_STREAM_BYTES: Final = 256 * 1024
 #: A refused body up to this size is read and dropped, so that its sender gets to
 #: read the answer; above it the connection is closed.
 _MAX_DISCARD_BYTES: Final = 1 << 30
@@ -239,6 +244,9 @@ class AnswerTask:
     def service(self) -> None:
         """Write head and body, in one system call if they are small."""
         channel = self._channel
+        if channel.body is not None:
+            self.close_on_finish = channel.end_body(self.request)
+            return
         answer = channel.answer
         channel.answer = None
         if answer is None:
@@ -258,10 +266,23 @@ class AnswerTask:
 
 _REASONS: Final = {
     200: b"OK",
+    201: b"Created",
+    202: b"Accepted",
+    204: b"No Content",
+    301: b"Moved Permanently",
+    302: b"Found",
+    303: b"See Other",
+    304: b"Not Modified",
+    307: b"Temporary Redirect",
+    308: b"Permanent Redirect",
     400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
+    409: b"Conflict",
     413: b"Content Too Large",
+    422: b"Unprocessable Content",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
@@ -290,20 +311,26 @@ class _Clock:
 _clock = _Clock()
 
 
-def _head_of(answer: Answer, request: Parser, close: bool) -> bytes:
+def _head_of(
+    answer: Answer, request: Parser, close: bool, framing: bytes | None = None
+) -> bytes:
+    """Return all of an answer but its body.
+
+    `framing` says how the body's end is told where that is not by its length.
+    """
     version = b"1.0" if request.version == "1.0" else b"1.1"
     status = answer.status
-    lines = [
-        b"HTTP/%b %d %b\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d"
-        % (
-            version,
-            status,
-            _REASONS.get(status, b"Unknown"),
-            _clock.date(),
-            answer.content_type.encode("latin-1"),
-            len(answer.body),
-        )
-    ]
+    reason = answer.reason.encode("latin-1") or _REASONS.get(status, b"Unknown")
+    lines = [b"HTTP/%b %d %b\r\nDate: %b" % (version, status, reason, _clock.date())]
+    if answer.content_type:
+        lines.append(b"Content-Type: " + answer.content_type.encode("latin-1"))
+    if framing is not None:
+        lines += [framing] if framing else []
+    elif status not in BODILESS:
+        length = len(answer.body)
+        if request.command == "HEAD" and answer.length >= 0:
+            length = answer.length
+        lines.append(b"Content-Length: %d" % length)
     for name, value in answer.headers:
         lines.append(f"{name}: {value}".encode("latin-1"))
     if close:
@@ -314,6 +341,51 @@ def _head_of(answer: Answer, request: Parser, close: bool) -> bytes:
     return b"\r\n".join(lines)
 
 
+class _Body:
+    """The body of an answer that is sent while it comes, and how its end is told."""
+
+    __slots__ = ("_left", "close", "framing", "is_chunked", "is_silent")
+
+    def __init__(self, answer: Answer, request: Parser) -> None:
+        self.close = answer.close or request.connection_close
+        #: not a byte of it is sent
+        self.is_silent = request.command == "HEAD" or answer.status in BODILESS
+        #: bytes that were announced and have not come; -1 where none were
+        self._left = answer.length
+        self.is_chunked = False
+        self.framing = b""
+        if self.is_silent:
+            # A HEAD's answer says what a GET's would have.
+            self._left = -1
+            if answer.length >= 0 and answer.status not in BODILESS:
+                self.framing = b"Content-Length: %d" % answer.length
+        elif answer.length >= 0:
+            self.framing = b"Content-Length: %d" % answer.length
+        elif request.version == "1.0":
+            # Its end is the connection's.
+            self.close = True
+        else:
+            self.is_chunked = True
+            self.framing = b"Transfer-Encoding: chunked"
+
+    def piece(self, data: bytes | bytearray) -> list[bytes | bytearray]:
+        """Return what is to be written for a piece of the body."""
+        if self.is_silent or not data:
+            return []
+        if self.is_chunked:
+            return [b"%x\r\n" % len(data), data, b"\r\n"]
+        if self._left >= 0:
+            # More than was announced would be taken for the next answer.
+            data = data[: self._left]
+            self._left -= len(data)
+        return [data]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all has come that was announced."""
+        return self._left <= 0
+
+
 class Channel(HTTPChannel):  # type: ignore[misc]
     """A connection that is answered when the answer is there."""
 
@@ -321,9 +393,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = AnswerTask
     parser_class = Parser
     request: Any
+    requests: list[Any]
     #: set for the time between the outcome and its writing
     answer: Answer | None = None
     exchange: Exchange | None = None
+    #: of an answer that is being sent while it comes
+    body: _Body | None = None
     _sent = 0
 
     #: set once all is sent that will be, and the client may still be sending
@@ -338,6 +413,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._linger()
             return
         super().handle_write()
+        exchange = self.exchange
+        if self.body is not None and exchange is not None:
+            exchange.relieve(self.total_outbufs_len)
         if self.postponed and not self.total_outbufs_len:
             self.postponed = False
             self.server.task_dispatcher.add_task(self)
@@ -393,6 +471,63 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.service()
         if self._fileno is not None:
             self.server.loop.touch(self._fileno)
+
+    # An answer that is sent while it comes.
+
+    def begin(self, answer: Answer) -> None:
+        """Send the head of an answer to the request that is first in line."""
+        request = self.requests[0]
+        self._sent = 0
+        self.body = body = _Body(answer, request)
+        self.write_soon(_head_of(answer, request, body.close, body.framing))
+        self.server.loop.touch(self._fileno)
+
+    def send_piece(self, data: bytes | bytearray) -> bool:
+        """Send a piece of the body; return whether there is room for another one."""
+        assert self.body is not None
+        self._sent = 0
+        pieces = self.body.piece(data)
+        if pieces:
+            self.write_soon(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self.server.loop.touch(self._fileno)
+        return bool(self.total_outbufs_len < _STREAM_BYTES)
+
+    def end_body(self, request: Parser) -> bool:
+        """Tell the end of a body that is complete; return whether to close."""
+        body, self.body = self.body, None
+        assert body is not None
+        if body.is_chunked and not body.is_silent:
+            self.write_soon(b"0\r\n\r\n")
+        return body.close or not body.is_whole
+
+    def end(self) -> None:
+        """Finish an answer that was sent while it came."""
+        self.exchange = None
+        self._sent = 0
+        self.service()
+        if self._fileno is not None:
+            self.server.loop.touch(self._fileno)
+
+    def cut_off(self) -> None:
+        """End the connection so that the client sees that the answer is not whole."""
+        self.exchange = None
+        body, self.body = self.body, None
+        for request in self.requests:
+            request.close()
+        self.requests = []
+        if self._fileno is None or body is None:
+            return
+        if body.is_chunked or not body.is_whole:
+            # What has come is delivered; the end is missing for all to see.
+            self.close_when_flushed = True
+            self.server.loop.touch(self._fileno)
+            return
+        # Only a reset tells that this was not the end.
+        with suppress(OSError):
+            self.socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+        self.handle_close()
 
     def _answer_at_once(self, answer: Answer) -> bool:
         """Do what `service` does for the usual answer; return whether this is one.
@@ -455,12 +590,25 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 class Exchange:
     """One request, and the duty to answer it exactly once."""
 
-    __slots__ = ("_channel", "on_client_left", "request")
+    __slots__ = (
+        "_channel",
+        "_is_congested",
+        "client",
+        "on_client_left",
+        "on_relief",
+        "request",
+    )
 
     def __init__(self, channel: Channel, request: Parser) -> None:
         self._channel: Channel | None = channel
         self.request = request
+        address = channel.addr
+        #: the address of who asks, as far as the socket knows
+        self.client = str(address[0]) if isinstance(address, tuple) else ""
         self.on_client_left: Callable[[], object] | None = None
+        #: called when there is room again for pieces of an answer
+        self.on_relief: Callable[[], object] | None = None
+        self._is_congested = False
         channel.exchange = self
 
     def answer(self, answer: Answer) -> None:
@@ -469,6 +617,44 @@ class Exchange:
         self.on_client_left = None
         if channel is not None:
             channel.finish(answer)
+
+    # In pieces: `begin`, `send` …, and at last `end` or `cut_off`.
+
+    def begin(self, answer: Answer) -> None:
+        """Send an answer's head; its own body is not looked at."""
+        if self._channel is not None and self._channel.connected:
+            self._channel.begin(answer)
+
+    def send(self, data: bytes | bytearray) -> bool:
+        """Send a piece of the body.
+
+        Return whether there is room for the next one; `on_relief` tells when there is.
+        """
+        if self._channel is None or not self._channel.connected:
+            return True
+        self._is_congested = not self._channel.send_piece(data)
+        return not self._is_congested
+
+    def relieve(self, waiting_bytes: int) -> None:
+        """Ask for more, if there is room again."""
+        if self._is_congested and waiting_bytes < _STREAM_BYTES // 2:
+            self._is_congested = False
+            if self.on_relief is not None:
+                self.on_relief()
+
+    def end(self) -> None:
+        """Tell that the body is complete."""
+        channel, self._channel = self._channel, None
+        self.on_client_left = self.on_relief = None
+        if channel is not None:
+            channel.end()
+
+    def cut_off(self) -> None:
+        """Have the client see that the rest of the body is never going to come."""
+        channel, self._channel = self._channel, None
+        self.on_client_left = self.on_relief = None
+        if channel is not None:
+            channel.cut_off()
 
     def client_left(self) -> None:
         """Hand the news on, once."""

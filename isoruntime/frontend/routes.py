@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from waitress.utilities import BadRequest
 
 from isoruntime.contract import headers as fc
-from isoruntime.contract.answer import Answer, answer_of
+from isoruntime.contract.answer import (
+    Answer,
+    answer_of,
+    answer_with,
+    http_answer_of,
+)
+from isoruntime.contract.http import Request as HttpRequest
+from isoruntime.contract.http import Response, ResponseHead
 from isoruntime.dispatch.invocation import Invocation, Outcome, Phase
-from isoruntime.errors import EventTooLarge, InvocationError
+from isoruntime.errors import EventTooLarge, InvocationError, NotAnHttpFunction
 
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details, Mode
@@ -33,6 +40,10 @@ _EXPLANATION: Final = (
     "reaches a function only through an HTTP trigger, best at its *.fcapp.run address "
     "or a custom domain: at https://ACCOUNT.REGION.fc.aliyuncs.com the whole path "
     "/2016-08-15/proxy/SERVICE/FUNCTION/... is passed on."
+)
+_HTTP_ONLY_EXPLANATION: Final = (
+    "This is an HTTP function, which takes no events: ask it by a path of its own. Name a "
+    "handler to have it take events as well."
 )
 _KNOWN_REQUESTS: Final = {
     "POST /invoke": "run the handler on the body",
@@ -55,6 +66,20 @@ class Health:
         self.reason = reason
 
 
+class Speaks(NamedTuple):
+    """What a function can be asked."""
+
+    #: whether it takes events, by `/invoke`
+    events: bool = True
+    #: whether it is asked what the platform passes on from HTTP triggers. A handler may
+    #: turn out to be for events only; then it says so itself.
+    http_by_platform: bool = True
+    #: whether it gets every path that is not the runtime's own
+    http_by_path: bool = False
+    #: whether it is a server that wants its events and hooks as HTTP requests, too
+    only_http: bool = False
+
+
 class Routes:
     """Answers every request that comes in."""
 
@@ -66,15 +91,20 @@ class Routes:
         max_event_bytes: int,
         error_mode: Mode = "fc",
         error_details: Details = "summary",
+        speaks: Speaks | None = None,
     ) -> None:
         self._dispatcher = dispatcher
+        self._speaks = speaks = speaks or Speaks()
         self._health = health
         self._max_event_bytes = max_event_bytes
         self._error_mode = error_mode
-        self._error_details = error_details
+        self.error_details = error_details
         hooks = ("GET", "POST")
         self._paths: dict[str, tuple[tuple[str, ...], Callable[[Exchange], None]]] = {
-            "/invoke": (("POST",), self._work(Phase.INVOKE)),
+            "/invoke": (
+                ("POST",),
+                self._work(Phase.INVOKE) if speaks.events else self.answer_not_found,
+            ),
             "/initialize": (("POST",), self._work(Phase.INITIALIZE)),
             "/pre-stop": (hooks, self._work(Phase.PRE_STOP)),
             "/pre-freeze": (hooks, self._work(Phase.PRE_FREEZE)),
@@ -94,11 +124,17 @@ class Routes:
             )
             return
         if fc.control_path(request.headers) == "/http-invoke":
-            self._answer_not_found(exchange)
+            if self._speaks.http_by_platform:
+                self._pass_on(exchange, on_platform=True)
+            else:
+                self.answer_not_found(exchange)
             return
         known = self._paths.get(request.path)
         if known is None:
-            self._answer_not_found(exchange)
+            if self._speaks.http_by_path:
+                self._pass_on(exchange, on_platform=False)
+            else:
+                self.answer_not_found(exchange)
             return
         methods, serve = known
         if request.command in methods:
@@ -140,19 +176,56 @@ class Routes:
             done,
             dispatcher.now(),
             timeout_s,
+            _as_http(exchange, may_stream=False) if self._speaks.only_http else None,
         )
         exchange.on_client_left = lambda: dispatcher.abandon(invocation)
+        dispatcher.submit(invocation)
+
+    def _pass_on(self, exchange: Exchange, *, on_platform: bool) -> None:
+        """Have an HTTP function answer a request, whatever its method and path."""
+        request = exchange.request
+        headers = request.headers
+        reply = _HttpReply(self, exchange, fc.request_id(headers), on_platform)
+        if request.is_too_large:
+            size = request.content_length or None
+            reply.done(EventTooLarge(self._max_event_bytes, size))
+            return
+        dispatcher = self._dispatcher
+        invocation = Invocation(
+            Phase.INVOKE,
+            reply.request_id,
+            fc.encode_context(headers),
+            request.event(),
+            reply.done,
+            dispatcher.now(),
+            fc.function_timeout_s(headers),
+            _as_http(exchange, may_stream=True),
+            reply,
+        )
+        exchange.on_client_left = lambda: dispatcher.abandon(invocation)
+        exchange.on_relief = lambda: dispatcher.stream_relieved(invocation)
         dispatcher.submit(invocation)
 
     def _answer_outcome(
         self, exchange: Exchange, request_id: str, outcome: Outcome
     ) -> None:
-        answer = answer_of(outcome, self._error_mode, self._error_details)
+        self.send(
+            exchange,
+            request_id,
+            answer_of(outcome, self._error_mode, self.error_details),
+        )
+
+    def send(self, exchange: Exchange, request_id: str, answer: Answer) -> None:
+        """Answer with what every answer carries."""
+        exchange.answer(self.complete(answer, request_id))
+
+    def complete(self, answer: Answer, request_id: str) -> Answer:
+        """Add what every answer carries."""
         answer.headers.append(("x-fc-status", answer.fc_status))
         answer.headers.append(("x-fc-request-id", request_id))
         if self._dispatcher.is_draining:
             answer.close = True
-        exchange.answer(answer)
+        return answer
 
     # What the front end knows by itself.
 
@@ -167,10 +240,13 @@ class Routes:
     def _answer_live(self, exchange: Exchange) -> None:
         self._answer_json(exchange, 200, {"status": "live"})
 
-    def _answer_not_found(self, exchange: Exchange) -> None:
+    def answer_not_found(self, exchange: Exchange) -> None:
+        """Say what can be asked for here."""
         body = {
             "errorType": "NotFound",
-            "errorMessage": _EXPLANATION,
+            "errorMessage": _EXPLANATION
+            if self._speaks.events
+            else _HTTP_ONLY_EXPLANATION,
             "requests": _KNOWN_REQUESTS,
         }
         self._answer_json(exchange, 404, body)
@@ -214,6 +290,68 @@ class Routes:
         )
         answer.headers.append(("x-fc-status", answer.fc_status))
         exchange.answer(answer)
+
+
+class _HttpReply:
+    """The answer of an HTTP function on its way to the client: a `dispatch` stream."""
+
+    __slots__ = ("_exchange", "_has_begun", "_on_platform", "_routes", "request_id")
+
+    def __init__(
+        self, routes: Routes, exchange: Exchange, request_id: str, on_platform: bool
+    ) -> None:
+        self._routes = routes
+        self._exchange = exchange
+        self._on_platform = on_platform
+        self._has_begun = False
+        self.request_id = request_id
+
+    def begin(self, head: ResponseHead) -> None:
+        """Send status and headers, ahead of the body."""
+        self._has_begun = True
+        answer = answer_with(
+            Response(head, is_streamed=True), on_platform=self._on_platform
+        )
+        self._exchange.begin(self._routes.complete(answer, self.request_id))
+
+    def send(self, data: bytes | bytearray) -> bool:
+        """Send a piece of the body; return whether there is room for the next one."""
+        return self._exchange.send(data)
+
+    def done(self, outcome: Outcome) -> None:
+        """Send what is left to be sent, or have the client see that something is not."""
+        routes, exchange = self._routes, self._exchange
+        if self._has_begun:
+            if isinstance(outcome, Response):
+                exchange.end()
+            else:
+                exchange.cut_off()
+        elif isinstance(outcome, NotAnHttpFunction):
+            routes.answer_not_found(exchange)
+        else:
+            answer = http_answer_of(
+                outcome, routes.error_details, on_platform=self._on_platform
+            )
+            routes.send(exchange, self.request_id, answer)
+
+
+def _as_http(exchange: Exchange, *, may_stream: bool) -> bytes:
+    """Return a request as a worker that speaks HTTP gets it."""
+    request = exchange.request
+    target = request.request_uri
+    if not target.startswith("/"):
+        # A proxy's form, or `*`: what it leads to is what counts here.
+        target = request.path + ("?" + request.query if request.query else "")
+    return HttpRequest(
+        request.command,
+        target,
+        request.path,
+        request.query,
+        request.url_scheme,
+        exchange.client,
+        may_stream,
+        request.headers,
+    ).encode()
 
 
 def load_failure(error: InvocationError) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Protocol
 
+from isoruntime.contract.encoding import with_last_words
 from isoruntime.errors import (
     DeadlineExceeded,
     ExitStatus,
@@ -29,7 +30,7 @@ from isoruntime.pool.isolation import Isolation
 from isoruntime.pool.states import WorkerEvent, WorkerState
 from isoruntime.pool.supervisor import LoadState, Preload, Supervisor
 from isoruntime.pool.worker import ExitReport, Worker
-from isoruntime.wire.frames import Frame, Kind
+from isoruntime.wire.frames import OUTPUT_PENDING, Frame, Kind
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.client import Excess, Zygote
 from isoruntime.zygote.spawn import Spawned
@@ -49,6 +50,8 @@ _REPORT_S = 2.0
 #: What a worker may take to be ready that has nothing to import: milliseconds, unless
 #: a hook of the handler's at its fork hangs.
 _BOOT_S = 10.0
+#: So much of what a worker prints while it starts is kept for its failure.
+_BOOT_OUTPUT_BYTES = 4096
 #: A worker that ends unused at this age was ended by its own code.
 _YOUNG_S = 1.0
 _MAX_YOUNG_DEATHS = 5
@@ -529,8 +532,13 @@ class WorkerPool:
         elif worker.state is WorkerState.BOOTING and frame.kind == Kind.FAILED:
             self._count_out(worker)
             worker.on(WorkerEvent.KILL)
+            body = bytes(frame.body)
+            if frame.flags & OUTPUT_PENDING:
+                # What it stands for has said itself what was wrong.
+                worker.read_last_output()
+                body = with_last_words(body, worker.boot_output)
             error_type = frame.meta.decode("utf-8", "replace")
-            error = HandlerNotLoaded(error_type, bytes(frame.body))
+            error = HandlerNotLoaded(error_type, body)
             self.supervisor.worker_failed_to_load(error)
         elif worker.state is not WorkerState.DOOMED:
             violation = ProtocolViolation(f"a frame of kind {frame.kind} out of turn")
@@ -538,6 +546,8 @@ class WorkerPool:
 
     def output_without_lease(self, worker: Worker, stream: str, data: bytes) -> None:
         """Hand on what a worker prints at import or from a thread."""
+        if worker.state in (WorkerState.BOOTING, WorkerState.DOOMED):
+            worker.boot_output = (worker.boot_output + data)[-_BOOT_OUTPUT_BYTES:]
         if self.demand is not None:
             self.demand.stray_output(stream, data)
 

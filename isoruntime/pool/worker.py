@@ -14,6 +14,7 @@ from isoruntime.pool.states import WorkerEvent, WorkerState, next_state
 from isoruntime.wire.frames import Frame, FrameDecoder
 from isoruntime.wire.pipes import (
     ACKNOWLEDGEMENT_AT,
+    CANCELLATION_AT,
     READ_BYTES,
     STACK_SIGNAL,
     Body,
@@ -89,6 +90,7 @@ class Worker:
         "_loop",
         "_nonce",
         "_sender",
+        "boot_output",
         "boot_timer",
         "born_at",
         "holder",
@@ -118,6 +120,8 @@ class Worker:
         self.holder: Holder | None = None
         #: ends it if it is not ready in time
         self.boot_timer: Timer | None = None
+        #: the last of what it printed before it was ready
+        self.boot_output = b""
         self._loop = loop
         self._keeper = keeper
         self._fds: dict[str, int] = {}
@@ -200,11 +204,34 @@ class Worker:
         It leaves the nonce in its trace before it does. An empty pipe would say less:
         a process killed in its sleep empties it on the way out.
         """
+        return "trace" not in self._fds or self._has_noted(ACKNOWLEDGEMENT_AT)
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether it is letting its handler clean up, at the deadline."""
+        return self._has_noted(CANCELLATION_AT)
+
+    def _has_noted(self, at: int) -> bool:
         fd = self._fds.get("trace")
-        if fd is None:
-            return True
-        said = os.pread(fd, len(self._nonce), ACKNOWLEDGEMENT_AT)
-        return bool(self._nonce) and said == self._nonce
+        if fd is None or not self._nonce:
+            return False
+        return os.pread(fd, len(self._nonce), at) == self._nonce
+
+    def cancel(self) -> None:
+        """Have it know that nobody waits for the rest of its answer."""
+        fd = self._fds.get("trace")
+        if fd is not None:
+            os.pwrite(fd, self._nonce, CANCELLATION_AT)
+
+    def pause_reply(self) -> None:
+        """Leave what it answers in the pipe, until that is full and it has to wait."""
+        if self._is_reply_open and "reply" in self._fds:
+            self._loop.unwatch(self._fds["reply"])
+
+    def resume_reply(self) -> None:
+        """Go on reading what it answers."""
+        if self._is_reply_open and "reply" in self._fds:
+            self._loop.watch(self._fds["reply"], self._on_reply)
 
     def say_goodbye(self) -> None:
         """Close its request pipe, at which an idle worker ends by itself."""

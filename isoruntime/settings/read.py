@@ -189,11 +189,25 @@ def _contradictions(
             "--fresh is short for --max-invocations 1 and contradicts "
             f"{_told(settings, 'max_invocations')}: give one of the two"
         )
-    if settings.command and settings.upstream:
+    yield from _kinds_in_conflict(settings)
+
+
+def _kinds_in_conflict(settings: Settings) -> Iterator[str]:
+    """Find more than one answer to the question what is run."""
+    kind = "command" if settings.command else "upstream"
+    if not settings.value_of(kind):
+        return
+    if kind == "command" and settings.upstream:
         yield (
             f"{settings.source('command')} and {settings.source('upstream')} exclude "
             "each other: give one of the two"
         )
+    for name in ("handler", "http", "initializer", "pre_stop", "pre_freeze"):
+        if settings.is_chosen(name):
+            yield (
+                f"{_told(settings, name)} names Python code, and "
+                f"{settings.source(kind)} is run in place of any: give one of the two"
+            )
 
 
 def _told(settings: Settings, name: str) -> str:

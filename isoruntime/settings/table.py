@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from isoruntime.environment import OWN_PREFIX
 from isoruntime.settings import parse
 from isoruntime.settings.setting import Setting, setting
 
@@ -13,9 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Declared, so that the names are taken, and refused until they do something.
-NOT_YET = frozenset(
-    {"command", "upstream", "http", "reload", "gateway", "key", "admin"}
-)
+NOT_YET = frozenset({"reload", "gateway", "key", "admin"})
 
 _MB = 1024 * 1024
 _MOST_WORKERS = 1000
@@ -71,8 +70,9 @@ class Settings:
         default=None,
         kind="argv",
         metavar="-- ARGV...",
-        doc="executable to run per invocation instead, never through a shell; "
-        "the variable holds a JSON list or shell-quoted words",
+        doc="executable to run per invocation instead, never through a shell; the event "
+        "is its stdin, stdout the answer, stderr the log; {request_id} in an argument is "
+        "replaced; the variable holds a JSON list or shell-quoted words",
     )
     upstream: tuple[str, ...] | None = setting(
         "--upstream",
@@ -81,7 +81,8 @@ class Settings:
         default=None,
         kind="argv",
         metavar="-- ARGV...",
-        doc="HTTP server to start in the worker and to speak to over HTTP instead",
+        doc="HTTP server to start in each worker and to speak to over HTTP instead; PORT, "
+        "FC_CUSTOM_LISTEN_PORT and {port} in an argument say where it is to listen",
     )
     http: str | None = setting(
         "--http",
@@ -89,7 +90,8 @@ class Settings:
         parse=parse.text,
         default=None,
         metavar="NAME",
-        doc="WSGI or ASGI application for HTTP functions",
+        doc="WSGI or ASGI application for HTTP functions, as module.name; off FC it gets "
+        "every path that is not the runtime's own",
     )
     initializer: str | None = setting(
         "--initializer",
@@ -419,6 +421,20 @@ class Settings:
         if name not in self._values:
             raise KeyError(name)
         return self._sources.get(name, "default")
+
+    def is_chosen(self, name: str) -> bool:
+        """Tell whether the operator gave a value, rather than the platform or nobody."""
+        source = self.source(name)
+        return source.startswith((OWN_PREFIX, "--")) or source == "HANDLER"
+
+    @property
+    def takes_events(self) -> bool:
+        """Whether there is anything to run for an event.
+
+        An HTTP function needs no handler beside it. The platform always names one, which
+        for a custom runtime means nothing (fc-contract.md 1.2).
+        """
+        return not self.http or self.is_chosen("handler")
 
     def secrets_in_arguments(self) -> list[str]:
         """Return the secrets that stand on the command line for all to see."""

@@ -12,9 +12,14 @@ one invocation can never answer another.
 `meta` is text and depends on the kind:
 
 - requests (`INVOKE` … `PRE_FREEZE`): request id, time left in milliseconds (-1 for
-  no limit), and the context as a JSON object, one a line. The JSON comes last
-  and is the same bytes for thousands of invocations, so both sides cache it.
+  no limit), and the context as a JSON object, one a line. That is the same bytes
+  for thousands of invocations, so both sides cache it. `HTTP` has a fourth line,
+  the request (`contract.http.Request`), whose body is the frame's.
 - `FAULT` and `FAILED`: the error's type; the body is the answer to the caller.
+- `RESPONSE` and `RESPONSE_HEAD`: status and headers (`contract.http`). After a
+  `RESPONSE_HEAD` the body comes in `CHUNK`s up to an `END`; a `FAULT` or `TOO_LARGE`
+  says in its place that there is no more to come.
+- `EXITED`: the code that a command ended with, and its peak memory in KB.
 - `READY`: mechanisms of the sandbox that were skipped, as a JSON object of name and
   reason; nothing if all are in force.
 - `TOO_LARGE`: the size of the answer that was not sent, in bytes.
@@ -54,6 +59,14 @@ class Kind(IntEnum):
     RESULT = 7  # worker: what the handler returned, encoded
     FAULT = 8  # worker: what the handler raised, encoded
     TOO_LARGE = 9  # worker: what the handler returned is over the limit
+    HTTP = 10  # front end: answer this HTTP request
+    RESPONSE = 11  # worker: a whole HTTP response
+    RESPONSE_HEAD = 12  # worker: an HTTP response whose body follows in pieces
+    CHUNK = 13  # worker: a piece of the body
+    END = 14  # worker: the body is complete
+    EXITED = 15  # worker: the command exited with another code than 0
+    NOT_HTTP = 16  # worker: the handler is for events, not for HTTP requests
+    CANCELLED = 17  # worker: the handler was cancelled at its deadline, and has ended
 
 
 #: Flag of a reply: the worker's output pipe still holds something.

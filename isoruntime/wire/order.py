@@ -8,6 +8,7 @@ from typing import NamedTuple
 class LoadOrder(NamedTuple):
     """Everything a zygote and its workers have to know, and nothing secret."""
 
+    #: empty where the function takes no events
     handler: str
     code_dir: str
     #: variables that were not known yet when the process was started
@@ -15,6 +16,12 @@ class LoadOrder(NamedTuple):
     initializer: str | None = None
     pre_stop: str | None = None
     pre_freeze: str | None = None
+    #: an application for HTTP requests, beside the handler or in its place
+    http: str | None = None
+    #: in place of a handler: a program to run for each event
+    command: list[str] = []  # noqa: RUF012 - never changed
+    #: in place of a handler: an HTTP server to start in each worker
+    upstream: list[str] = []  # noqa: RUF012 - never changed
     preload: bool = True
     log_level: str = "INFO"
     max_response_bytes: int = 32 << 20

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import IO, Final
 
-from isoruntime.wire.frames import HEADER, Frame, head, split_head
+from isoruntime.wire.frames import HEADER, NONCE_BYTES, Frame, head, split_head
 
 #: One read from a pipe; a pipe holds 64 KiB unless it was enlarged.
 READ_BYTES: Final = 64 * 1024
@@ -19,6 +19,10 @@ STACK_SIGNAL: Final = signal.SIGRTMAX - 2
 #: Where in a worker's trace it leaves the nonce of a request, once it has read all of
 #: it and before it begins. Far behind any stack; a memory file has holes.
 ACKNOWLEDGEMENT_AT: Final = 1 << 20
+#: Where behind it the nonce of a request is left that came to nothing: by the front end
+#: when the client that was being sent an answer has gone, by a worker that cancels its
+#: handler at the deadline.
+CANCELLATION_AT: Final = ACKNOWLEDGEMENT_AT + NONCE_BYTES
 
 
 class PeerClosed(Exception):

@@ -24,10 +24,22 @@ _JOIN_STEPS: Final = 6
 class Census:
     """Counts this process's threads and children, against what was there before."""
 
-    __slots__ = ("_children_fd", "_max_pages", "_memory_fd", "_threads")
+    __slots__ = (
+        "_children_fd",
+        "_counts_threads",
+        "_max_pages",
+        "_memory_fd",
+        "_own",
+        "_threads",
+    )
 
-    def __init__(self, memory_limit_mb: int) -> None:
+    def __init__(
+        self, memory_limit_mb: int, *, own_child: int = 0, with_threads: bool = True
+    ) -> None:
+        """`own_child` is a process that belongs to the function itself, and stays."""
         self._threads = _count_threads()
+        self._counts_threads = with_threads
+        self._own = b"%d" % own_child if own_child else b""
         self._children_fd = _open_high("/proc/thread-self/children")
         self._memory_fd = _open_high("/proc/self/statm")
         page_bytes = os.sysconf("SC_PAGE_SIZE")
@@ -37,12 +49,16 @@ class Census:
         """Return whether processes were left behind, and whether anything was."""
         has_threads = self._has_threads()
         children = self._children()
+        if self._own in children:
+            children.remove(self._own)
         if not children and not has_threads:
             return False, self._is_full()
         if has_threads:
-            children = _children_of_threads()
+            children = [pid for pid in _children_of_threads() if pid != self._own]
         alive = [pid for pid in children if not _is_zombie(pid)]
         has_zombies = len(children) - len(alive) > _MAX_ZOMBIES
+        if not self._counts_threads:
+            has_threads = self._is_full()
         return bool(alive), bool(alive) or has_threads or has_zombies
 
     def _is_full(self) -> bool:
@@ -62,6 +78,8 @@ class Census:
     def _has_threads(self) -> bool:
         if _count_threads() <= self._threads:
             return False
+        if not self._counts_threads:
+            return True
         # `join` returns a moment before the kernel lets go of a thread.
         for _ in range(_JOIN_STEPS):
             time.sleep(_JOIN_STEP_S)

@@ -13,10 +13,8 @@ import json
 import os
 import signal
 import sys
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from isoruntime.contract.encoding import encode
 from isoruntime.sandbox import _libc
 from isoruntime.sandbox.descriptors import close_all_but
 from isoruntime.sandbox.walls import REQUIRED
@@ -35,50 +33,21 @@ from isoruntime.wire.pipes import (
     write_frame,
 )
 from isoruntime.worker import output
-from isoruntime.worker.context import Context
-from isoruntime.worker.coroutines import is_coroutine, wait_for
+from isoruntime.worker.endings import EndedLike
 from isoruntime.worker.faults import fault_of, load_fault_body
+from isoruntime.worker.functions import Call, load_functions
 from isoruntime.worker.leftovers import Census
-from isoruntime.worker.load import LoadError, load
+from isoruntime.worker.load import LoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from isoruntime.sandbox.walls import Cell, Walls
     from isoruntime.wire.order import LoadOrder
     from isoruntime.worker.chaos import Chaos
+    from isoruntime.worker.functions import Functions, Reply, Runner
     from isoruntime.worker.pipes import WorkerEnds
 
 #: What a user without an entry in /etc/passwd is called.
 USER_NAME = "worker"
-#: Enough for the few sets of headers one function ever sees.
-_MAX_CONTEXTS = 64
-
-
-class Handlers:
-    """The user's functions by the kind of frame that calls them."""
-
-    __slots__ = ("by_kind",)
-
-    def __init__(self, order: LoadOrder) -> None:
-        names = {
-            Kind.INVOKE: order.handler,
-            Kind.INITIALIZE: order.initializer,
-            Kind.PRE_STOP: order.pre_stop,
-            Kind.PRE_FREEZE: order.pre_freeze,
-        }
-        self.by_kind: dict[int, Callable[..., Any]] = {
-            int(kind): load(name) for kind, name in names.items() if name is not None
-        }
-
-
-def load_handlers(order: LoadOrder) -> Handlers:
-    """Import everything the function consists of.
-
-    Raises:
-        LoadError: something of it is missing or does not import.
-    """
-    return Handlers(order)
 
 
 class Birth(NamedTuple):
@@ -95,7 +64,7 @@ class Birth(NamedTuple):
     users_fds: frozenset[int]
 
 
-def run(order: LoadOrder, handlers: Handlers | None, birth: Birth) -> NoReturn:
+def run(order: LoadOrder, functions: Functions | None, birth: Birth) -> NoReturn:
     """Be a worker, from the fork to the end of the process."""
     os.setsid()
     _libc.become_subreaper()
@@ -114,13 +83,9 @@ def run(order: LoadOrder, handlers: Handlers | None, birth: Birth) -> NoReturn:
     worker = Worker(order, ends, skipped)
     if birth.walls.policy.is_strict and not REQUIRED.isdisjoint(skipped):
         worker.refuse()
-    if handlers is None:
-        handlers = worker.load()
-    worker.serve(handlers)
-
-
-def _awaited(value: Any) -> object:
-    return wait_for(value) if is_coroutine(value) else value
+    if functions is None:
+        functions = worker.load()
+    worker.serve(functions)
 
 
 def _move_in(birth: Birth) -> None:
@@ -151,7 +116,6 @@ class Worker:
         self._output_fds = {ends.stdout_w, ends.stderr_w}
         self._requests = open(ends.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
         self._pid = os.getpid()
-        self._contexts: dict[bytes, dict[str, str]] = {}
         self._trace_fd = ends.trace
         self._read_frame, self._write_frame = read_frame, write_frame
         self._chaos: Chaos | None = None
@@ -173,10 +137,10 @@ class Worker:
         if self._chaos is not None:
             self._chaos.acknowledged()
 
-    def load(self) -> Handlers:
-        """Import the user's functions here, since the zygote has not."""
+    def load(self) -> Functions:
+        """Load the user's functions here, since the zygote has not."""
         try:
-            return load_handlers(self._order)
+            return load_functions(self._order)
         except LoadError as error:
             return self._fail(error.error_type.encode(), load_fault_body(error))
         except SystemExit as error:
@@ -191,23 +155,42 @@ class Worker:
 
     def _fail(self, kind: bytes, body: bytes) -> NoReturn:
         output.flush()
-        write_frame(self._reply_fd, Kind.FAILED, NO_NONCE, kind, body)
+        # A server that did not start has said more than anybody else could.
+        flags = OUTPUT_PENDING if self._order.upstream else 0
+        write_frame(self._reply_fd, Kind.FAILED, NO_NONCE, kind, body, flags)
         # Safe because all that is left of this import is of no use to anybody.
         os._exit(0)
 
-    def serve(self, handlers: Handlers) -> NoReturn:
+    def serve(self, functions: Functions) -> NoReturn:
         """Answer requests until the front end closes the pipe."""
-        census = Census(self._order.memory_limit_mb)
+        census = Census(
+            self._order.memory_limit_mb,
+            own_child=functions.child,
+            with_threads=not functions.keeps_threads,
+        )
         skipped = json.dumps(self._skipped).encode() if self._skipped else b""
         write_frame(self._reply_fd, Kind.READY, NO_NONCE, skipped)
-        while (request := self._read_frame(self._requests)) is not None:
+        while (request := self._next_request(functions)) is not None:
             self._acknowledge(request.nonce)
-            self._answer(request, handlers, census)
+            self._answer(request, functions, census)
         self._exit(0)
 
-    def _answer(self, request: Frame, handlers: Handlers, census: Census) -> None:
-        context = self._context_of(request.meta)
-        kind, meta, body = self._call(request, context, handlers)
+    def _next_request(self, functions: Functions) -> Frame | None:
+        if functions.wait_for_request is not None:
+            try:
+                functions.wait_for_request(self._requests.fileno())
+            except EndedLike as ending:
+                self._end_like(ending)
+        return self._read_frame(self._requests)
+
+    def _answer(self, request: Frame, functions: Functions, census: Census) -> None:
+        call = Call(
+            request, self._trace_fd, self._order.max_response_bytes, self._send_piece
+        )
+        output.begin(call.request_id)
+        if self._order.credentials_in_environment:
+            _publish_credentials(call.fields)
+        kind, meta, body = self._call(functions.by_kind[request.kind], call)
         if os.getpid() != self._pid:
             # The handler forked and both sides came back; only one may answer.
             os._exit(0)
@@ -220,42 +203,27 @@ class Worker:
             flags |= WORN_OUT
         self._write_frame(self._reply_fd, kind, request.nonce, meta, body, flags)
 
-    def _call(
-        self, request: Frame, context: Context, handlers: Handlers
-    ) -> tuple[int, bytes, bytes]:
-        function = handlers.by_kind[request.kind]
+    def _send_piece(self, kind: int, nonce: bytes, meta: bytes, body: bytes) -> None:
+        if os.getpid() != self._pid:
+            # Safe, and needed: see above.
+            os._exit(0)
+        write_frame(self._reply_fd, kind, nonce, meta, body)
+
+    def _call(self, run: Runner, call: Call) -> Reply:
         try:
-            if request.kind == Kind.INVOKE:
-                body = encode(_awaited(function(request.body, context)))
-            else:
-                _awaited(function(context))
-                body = b""
+            kind, meta, body = run(call)
         except SystemExit as error:
             self._leave(error)
         except KeyboardInterrupt:
             self._interrupt()
+        except EndedLike as ending:
+            self._end_like(ending)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told
             error_type, body = fault_of(error)
             return Kind.FAULT, error_type.encode("utf-8", "replace"), body
-        if len(body) > self._order.max_response_bytes:
+        if len(body) > call.max_response_bytes:
             return Kind.TOO_LARGE, b"%d" % len(body), b""
-        return Kind.RESULT, b"", body
-
-    def _context_of(self, meta: bytes) -> Context:
-        request_id, left_ms, fields_json = meta.split(b"\n", 2)
-        fields = self._contexts.get(fields_json)
-        if fields is None:
-            fields = json.loads(fields_json)
-            if len(self._contexts) >= _MAX_CONTEXTS:
-                self._contexts.clear()
-            self._contexts[fields_json] = fields
-        left = int(left_ms)
-        deadline = time.monotonic() + left / 1000 if left >= 0 else None
-        name = request_id.decode()
-        output.begin(name)
-        if self._order.credentials_in_environment:
-            _publish_credentials(fields)
-        return Context(name, fields, deadline)
+        return kind, meta, body
 
     def _leave(self, request: SystemExit) -> NoReturn:
         """End as `sys.exit` asked, in the way Python itself would."""
@@ -272,6 +240,19 @@ class Worker:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
         os._exit(130)
+
+    def _end_like(self, ending: EndedLike) -> NoReturn:
+        """End as a process has that we stand for, for whoever looks at how we end."""
+        output.flush()
+        if ending.signal is None:
+            # Safe because nothing of Python's is the user's here.
+            os._exit(ending.code & 0xFF)
+        faulthandler.disable()
+        if ending.signal != signal.SIGKILL:
+            signal.signal(ending.signal, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {ending.signal})
+        os.kill(os.getpid(), ending.signal)
+        os._exit(128 + ending.signal)
 
     def _exit(self, code: int) -> NoReturn:
         # Without the interpreter's own clean-up, which waits for threads that may

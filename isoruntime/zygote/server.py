@@ -25,6 +25,7 @@ from isoruntime.wire.order import LoadOrder
 from isoruntime.worker import load, output
 from isoruntime.worker import main as worker_main
 from isoruntime.worker.faults import load_fault_body
+from isoruntime.worker.functions import Functions, load_functions
 from isoruntime.worker.pipes import Pipes, WorkerEnds
 from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.cells import Cells
@@ -107,7 +108,9 @@ def prepare(order: LoadOrder) -> None:
         os.chdir(order.code_dir)
     except OSError as error:
         print(f"cannot enter {order.code_dir}: {error}", file=sys.stderr)  # noqa: T201
-    load.prepare_path(order.code_dir)
+    if not (order.command or order.upstream):
+        # Where nothing of the user's is imported, no file of theirs can get in the way.
+        load.prepare_path(order.code_dir)
     output.install(order.log_level)
 
 
@@ -138,7 +141,7 @@ class ZygoteServer:
         # Peaks seen before a kill: `ru_maxrss` misses descendants that are not
         # waited for.
         self._peaks_kb: dict[int, int] = {}
-        self._handlers: worker_main.Handlers | None = None
+        self._functions: Functions | None = None
         self._folders: dict[int, str] = {}  # pid -> temporary folder
         self._walls = Walls(policy_of(order, front_end))
         self._volunteering = Volunteering()
@@ -182,7 +185,7 @@ class ZygoteServer:
         started = time.monotonic()
         ours = open_now()
         try:
-            self._handlers = worker_main.load_handlers(self._order)
+            self._functions = load_functions(self._order)
         except load.LoadError as error:
             text = load_fault_body(error).decode("ascii", "replace")[:_MAX_FAULT_BODY]
             self.say("failed", type=error.error_type, body=text)
@@ -374,7 +377,7 @@ class ZygoteServer:
             birth = worker_main.Birth(
                 ends, self._walls, cell, parent, folder, self._users_fds
             )
-            worker_main.run(self._order, self._handlers, birth)
+            worker_main.run(self._order, self._functions, birth)
         except BaseException:  # noqa: BLE001 - nobody is above to tell
             sys.excepthook(*sys.exc_info())
             sys.stderr.flush()

@@ -9,6 +9,7 @@ import pytest
 
 from isoruntime.contract.answer import STATUS, answer_of
 from isoruntime.errors import (
+    CommandFailed,
     DeadlineExceeded,
     Draining,
     EventTooLarge,
@@ -19,6 +20,7 @@ from isoruntime.errors import (
     InvocationError,
     IsoruntimeError,
     MemoryLimitExceeded,
+    NotAnHttpFunction,
     NoWorkerAvailable,
     ProtocolViolation,
     ResponseTooLarge,
@@ -53,6 +55,8 @@ OUTCOMES: list[Any] = [
     (DeadlineExceeded(CRASH), 404, 504, "FunctionTimeoutError"),
     (MemoryLimitExceeded(CRASH), 404, 502, "FunctionOOMError"),
     (ResponseTooLarge(7, 5), 404, 502, "ResponseTooLarge"),
+    (CommandFailed(CRASH, "no such file"), 404, 500, "CommandFailed"),
+    (NotAnHttpFunction(), 404, 404, "NotAnHttpFunction"),
     (EventTooLarge(5, 7), 413, 413, "EventTooLarge"),
     (NoWorkerAvailable("all busy"), 429, 503, "ResourceExhausted"),
     (Draining(), 503, 503, "Draining"),

@@ -85,14 +85,13 @@ def test_the_help_of_serve_tells_every_setting_and_fits(columns: str) -> None:
 def test_all_problems_come_at_once_and_nothing_starts() -> None:
     done = isoruntime(
         *("serve", "index.handler", "stray", "--prot=80", "--timeout", "never"),
-        *("--port", "--queue", "-3", "--http", "a.b"),
+        *("--port", "--queue", "-3"),
         variables={"ISORUNTIME_SANDBOX": "of", "ISORUNTIME_MAX_WORKER": "2"},
     )
     assert (done.returncode, done.stdout) == (2, "")
     wanted = [
         "'stray' is one argument too many: give one HANDLER",
         "--prot is no option: did you mean --port?",
-        "--http 'a.b' is not available in this version",
         "--port lacks its value: give --port N",
         "--timeout 'never' is not a number of seconds:",
         "--queue '-3' is too small:",

@@ -93,6 +93,14 @@ def test_the_numbers_of_the_kinds_are_the_format() -> None:
         "RESULT": 7,
         "FAULT": 8,
         "TOO_LARGE": 9,
+        "HTTP": 10,
+        "RESPONSE": 11,
+        "RESPONSE_HEAD": 12,
+        "CHUNK": 13,
+        "END": 14,
+        "EXITED": 15,
+        "NOT_HTTP": 16,
+        "CANCELLED": 17,
     }
 
 
@@ -170,7 +178,7 @@ def test_a_bent_header_is_a_violation_or_another_sound_frame(
         pytest.param(header(version=0), id="version 0"),
         pytest.param(header(version=2), id="a version of the future"),
         pytest.param(header(kind=0), id="kind 0"),
-        pytest.param(header(kind=10), id="a kind of the future"),
+        pytest.param(header(kind=18), id="a kind of the future"),
         pytest.param(header(kind=255), id="kind 255"),
         pytest.param(header(flags=FIRST_UNKNOWN_FLAG), id="an unknown flag"),
         pytest.param(header(flags=0x8000), id="the highest flag"),

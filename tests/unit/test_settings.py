@@ -388,9 +388,6 @@ def test_fresh_and_another_number_of_invocations_contradict_each_other() -> None
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("ISORUNTIME_COMMAND", '["ls", "-l"]'),
-        ("ISORUNTIME_UPSTREAM", "node 'my server.js'"),
-        ("ISORUNTIME_HTTP", "index.app"),
         ("ISORUNTIME_RELOAD", "1"),
         ("ISORUNTIME_GATEWAY", "yes"),
         ("ISORUNTIME_KEY", "id:secret"),
@@ -408,7 +405,7 @@ def test_what_is_not_available_yet_is_refused_rather_than_ignored(
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("ISORUNTIME_RELOAD", "0"), ("ISORUNTIME_ADMIN", "off"), ("ISORUNTIME_HTTP", "")],
+    [("ISORUNTIME_RELOAD", "0"), ("ISORUNTIME_ADMIN", "off"), ("ISORUNTIME_KEY", "")],
 )
 def test_what_is_not_available_yet_may_be_turned_off(variable: str, value: str) -> None:
     settings = read_settings({}, {variable: value})

@@ -1,0 +1,249 @@
+"""HTTP requests and responses of functions, as they cross a worker's pipes.
+
+A request is one line of JSON behind the context; its body is the frame's body. A
+response's head is one JSON array in `meta`. Both are pure data here: neither side
+trusts the other's text, and the front end judges every head before it is sent.
+
+Which headers a function may set is the platform's rule (fc-contract.md 2.3) where the
+platform asks, and HTTP's own everywhere: what describes one connection, or the length
+of what is sent, is for whoever sends it to say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+#: What the headers of one response may take; the platform's own limit is 8 KB.
+MAX_HEAD_BYTES: Final = 64 * 1024
+#: About one connection, not about the answer (RFC 9110, 7.6.1).
+HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+#: Statuses whose answers have no body, and say no length of one.
+BODILESS: Final = frozenset({204, 304})
+
+# Said by the front end, whatever a function says.
+_OURS: Final = HOP_BY_HOP | {"content-length", "date"}
+# What else the platform does not take from a function.
+_PLATFORMS: Final = frozenset({"server"})
+
+_is_token: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}").fullmatch
+_is_value: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+_is_reason: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,256}").fullmatch
+
+#: Heads hardly differ between the answers of one function, so they are judged once.
+_MAX_KNOWN: Final = 256
+_MAX_KNOWN_BYTES: Final = 4 * 1024
+
+
+class Request(NamedTuple):
+    """An HTTP request without its body.
+
+    Names of headers are as in CGI, upper case with underscores and without `HTTP_`;
+    values are decoded as latin-1. `path` is unquoted, `target` is not.
+    """
+
+    method: str
+    target: str
+    path: str
+    query: str
+    scheme: str
+    #: address of the client; empty if it is not known
+    client: str
+    #: whether the answer may be sent in pieces, as it comes
+    may_stream: bool
+    headers: dict[str, str]
+
+    def encode(self) -> bytes:
+        """Return it as one line of JSON."""
+        return json.dumps(self, separators=(",", ":")).encode("ascii")
+
+    @classmethod
+    def decode(cls, line: bytes) -> Request:
+        """Read what `encode` wrote; nobody but the front end sends it."""
+        return cls(*json.loads(line))
+
+
+class ResponseHead(NamedTuple):
+    """Status and headers of an answer, judged."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    content_type: str = ""
+    #: what the function says the length of the body is; -1 if it does not
+    length: int = -1
+    #: what the function's `x-fc-status` says; empty if nothing of use
+    fc_status: str = ""
+
+    def headers_for(self, *, on_platform: bool) -> list[tuple[str, str]]:
+        """Return what is passed on, apart from the content type."""
+        return [
+            pair for pair in self.headers if not (on_platform and _is_refused(*pair))
+        ]
+
+
+class Response:
+    """An answer of a function that speaks HTTP."""
+
+    __slots__ = ("body", "head", "is_streamed")
+
+    def __init__(
+        self,
+        head: ResponseHead,
+        body: bytes | bytearray = b"",
+        *,
+        is_streamed: bool = False,
+    ) -> None:
+        self.head = head
+        self.body = body
+        #: whether it has been sent already, while it came
+        self.is_streamed = is_streamed
+
+    def __repr__(self) -> str:
+        return f"<Response {self.head.status} of {len(self.body)} bytes>"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether a server that answers events says that this one failed.
+
+        By `x-fc-status`, as the platform reads it, else by the status (2.1).
+        """
+        said = self.head.fc_status
+        return said == "404" if said else self.head.status >= 400
+
+
+def encode_head(
+    status: int, reason: str, headers: Iterable[tuple[str, str]], *, with_length: bool
+) -> bytes:
+    """Return a response's head as a frame's `meta`.
+
+    Headers that are not the function's to set are left out. Its length is kept where
+    the body is not sent along `with_length`.
+
+    Raises:
+        ValueError: it is not fit to be sent; the text names what is wrong.
+    """
+    kept = []
+    size = 0
+    for name, value in headers:
+        problem = _problem(name, value)
+        if problem:
+            raise ValueError(problem)
+        size += len(name) + len(value) + 4
+        lowered = name.lower()
+        if lowered not in _OURS or (with_length and lowered == "content-length"):
+            kept.append((name, value))
+    if size > MAX_HEAD_BYTES:
+        raise ValueError(f"headers of {size} bytes, more than {MAX_HEAD_BYTES}")
+    if not 200 <= status <= 999:
+        raise ValueError(f"status {status} is none of a final answer")
+    if not _is_reason(reason):
+        raise ValueError(f"a reason phrase that is no text: {reason!r}")
+    return json.dumps((status, reason, kept), separators=(",", ":")).encode("ascii")
+
+
+def _problem(name: object, value: object) -> str:
+    if not isinstance(name, str) or not _is_token(name):
+        return f"{name!r} is no name of a header"
+    if not isinstance(value, str) or not _is_value(value):
+        return f"header {name} has a value that is no header's: {value!r}"
+    return ""
+
+
+class ResponseHeads:
+    """Judges heads as they come from a worker, each text once."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, ResponseHead] = {}
+
+    def read(self, meta: bytes) -> ResponseHead:
+        """Return the head that `meta` holds.
+
+        Raises:
+            ValueError: nothing that may be sent to anybody.
+        """
+        head = self._known.get(meta)
+        if head is None:
+            head = _judge(meta)
+            if len(meta) <= _MAX_KNOWN_BYTES:
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                self._known[meta] = head
+        return head
+
+
+def _judge(meta: bytes) -> ResponseHead:
+    said = json.loads(meta)
+    if not isinstance(said, list) or len(said) != 3:
+        raise ValueError("no head of a response")
+    status, reason, pairs = said
+    if type(status) is not int or not 200 <= status <= 999:
+        raise ValueError("no status of a final answer")
+    if not isinstance(reason, str) or not _is_reason(reason):
+        raise ValueError("no reason phrase")
+    if not isinstance(pairs, list) or len(meta) > 2 * MAX_HEAD_BYTES:
+        raise ValueError("no headers")
+    return _sorted_out(status, reason, pairs)
+
+
+def _sorted_out(status: int, reason: str, pairs: Sequence[object]) -> ResponseHead:
+    content_type, length, fc_status = "", -1, ""
+    kept: list[tuple[str, str]] = []
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or _problem(*pair):
+            raise ValueError("no header")
+        name, value = pair
+        lowered = name.lower()
+        if lowered == "content-length":
+            length = int(value) if value.isascii() and value.isdigit() else -1
+        elif lowered == "content-type":
+            content_type = value
+        elif lowered == "x-fc-status":
+            fc_status = value if value in ("200", "404") else ""
+        elif lowered not in _OURS and not lowered.startswith("x-fc-"):
+            kept.append((name, value))
+    return ResponseHead(status, reason, tuple(kept), content_type, length, fc_status)
+
+
+def _is_refused(name: str, value: str) -> bool:
+    lowered = name.lower()
+    if lowered == "content-disposition":
+        return value.strip().lower().startswith("attachment")
+    return lowered in _PLATFORMS
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Return path and query of a request target, as they were sent."""
+    path, _, query = target.partition("?")
+    return path, query
+
+
+def header_name(name: str) -> str:
+    """Return a header's usual spelling for its name in CGI."""
+    return name.replace("_", "-").title()
+
+
+def fields_of(headers: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the headers that may be passed on to another server, spelt as usual."""
+    return [
+        (header_name(name), value)
+        for name, value in headers.items()
+        if name.replace("_", "-").lower() not in HOP_BY_HOP
+        and name not in ("CONTENT_LENGTH", "EXPECT")
+    ]

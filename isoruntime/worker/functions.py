@@ -1,0 +1,235 @@
+"""What a function consists of, and how a worker runs each kind of it.
+
+    handler, initializer, hooks    Python functions of the user's     here
+    HTTP application               WSGI or ASGI                       `wsgi`, `asgi`
+    command                        a program for each event           `command`
+    upstream                       an HTTP server beside the worker   `upstream`
+
+Everything else about an invocation is the same for all of them and is not known here:
+limits, verdicts, leftovers, output. A kind is a function from a `Call` to the frame
+that answers it; modules of kinds that are not used are not imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from isoruntime.contract.encoding import encode
+from isoruntime.wire.frames import Kind
+from isoruntime.wire.pipes import CANCELLATION_AT
+from isoruntime.worker.context import Context
+from isoruntime.worker.coroutines import DeadlinePassed, is_coroutine, wait_for
+from isoruntime.worker.load import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from isoruntime.contract.http import Request
+    from isoruntime.wire.frames import Frame
+    from isoruntime.wire.order import LoadOrder
+
+    #: kind, meta and body of the frame that answers a call
+    Reply = tuple[int, bytes, bytes | bytearray]
+    Runner = Callable[["Call"], Reply]
+
+#: Enough for the few sets of headers one function ever sees.
+_MAX_CONTEXTS = 64
+#: Of a body that is sent in pieces, what goes into one frame.
+PIECE_BYTES = 64 * 1024
+
+_known_fields: dict[bytes, dict[str, str]] = {}
+
+
+class Call:
+    """One request to the function, with what is known about it."""
+
+    __slots__ = (
+        "_fields_json",
+        "_request_line",
+        "_send",
+        "_trace_fd",
+        "body",
+        "deadline",
+        "max_response_bytes",
+        "nonce",
+        "request_id",
+    )
+
+    def __init__(
+        self,
+        frame: Frame,
+        trace_fd: int,
+        max_response_bytes: int,
+        send: Callable[[int, bytes, bytes, bytes], None],
+    ) -> None:
+        """Read the frame of a request; `send` writes one of a reply."""
+        lines = frame.meta.split(b"\n", 3)
+        self.request_id = lines[0].decode()
+        left_ms = int(lines[1])
+        #: in monotonic seconds; None where there is none
+        self.deadline = time.monotonic() + left_ms / 1000 if left_ms >= 0 else None
+        self._fields_json = lines[2]
+        self._request_line = lines[3] if len(lines) > 3 else b""
+        self.body = frame.body
+        self.nonce = frame.nonce
+        self.max_response_bytes = max_response_bytes
+        self._trace_fd = trace_fd
+        self._send = send
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What the platform says about the invocation, by header name."""
+        known = _known_fields
+        fields = known.get(self._fields_json)
+        if fields is None:
+            fields = json.loads(self._fields_json)
+            if len(known) >= _MAX_CONTEXTS:
+                known.clear()
+            known[self._fields_json] = fields
+        return fields
+
+    @property
+    def context(self) -> Context:
+        """A context of its own for the handler."""
+        return Context(self.request_id, self.fields, self.deadline)
+
+    @property
+    def left_ms(self) -> int | None:
+        """Milliseconds left, none if there is no limit."""
+        if self.deadline is None:
+            return None
+        return max(0, int((self.deadline - time.monotonic()) * 1000))
+
+    @property
+    def http(self) -> Request:
+        """The HTTP request, for functions that speak it."""
+        from isoruntime.contract.http import Request
+
+        return Request.decode(self._request_line)
+
+    def begin(self, head: bytes) -> None:
+        """Answer with a head (`contract.http.encode_head`), whose body follows."""
+        self._send(Kind.RESPONSE_HEAD, self.nonce, head, b"")
+
+    def send(self, data: bytes) -> None:
+        """Send more of the body."""
+        for at in range(0, len(data), PIECE_BYTES):
+            self._send(Kind.CHUNK, self.nonce, b"", data[at : at + PIECE_BYTES])
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody waits for the rest of the answer any more."""
+        said = os.pread(self._trace_fd, len(self.nonce), CANCELLATION_AT)
+        return said == self.nonce
+
+    def note_cancellation(self) -> None:
+        """Tell the front end that the handler is cleaning up, since its time is over."""
+        os.pwrite(self._trace_fd, self.nonce, CANCELLATION_AT)
+
+
+class Functions:
+    """The runners of one function, by the kind of frame that asks for them."""
+
+    __slots__ = ("by_kind", "child", "keeps_threads", "wait_for_request")
+
+    def __init__(self, by_kind: dict[int, Runner]) -> None:
+        self.by_kind = by_kind
+        #: a process that belongs to the function itself, and is no leftover; 0 for none
+        self.child = 0
+        #: whether threads are the function's own affair, as those of any HTTP server
+        self.keeps_threads = False
+        #: waits until there is a request to read at a descriptor, and may do so in vain
+        self.wait_for_request: Callable[[int], object] | None = None
+
+
+def load_functions(order: LoadOrder) -> Functions:
+    """Load everything the function consists of; what is a process is started.
+
+    Raises:
+        LoadError: something of it is missing, or does not import or start.
+    """
+    if order.command:
+        from isoruntime.worker.command import Command
+
+        command = Command(order)
+        return Functions({int(Kind.INVOKE): command.run})
+    if order.upstream:
+        from isoruntime.worker.upstream import Upstream
+
+        upstream = Upstream(order)
+        functions = Functions({int(Kind.HTTP): upstream.run})
+        functions.child = upstream.start()
+        functions.wait_for_request = upstream.wait_for_request
+        return functions
+    return _python_functions(order)
+
+
+def _python_functions(order: LoadOrder) -> Functions:
+    names = {
+        Kind.INITIALIZE: order.initializer,
+        Kind.PRE_STOP: order.pre_stop,
+        Kind.PRE_FREEZE: order.pre_freeze,
+    }
+    by_kind: dict[int, Runner] = {}
+    handler = load(order.handler) if order.handler else None
+    if handler is not None:
+        by_kind[Kind.INVOKE] = _event_runner(handler)
+    for kind, name in names.items():
+        if name is not None:
+            by_kind[kind] = _hook_runner(load(name))
+    # An application has to be one. A handler may be one, as on the built-in runtime, and
+    # that is looked into when somebody asks.
+    if order.http is not None:
+        from isoruntime.worker.application import application_runner
+
+        by_kind[Kind.HTTP] = application_runner(load(order.http))
+    elif handler is not None:
+        by_kind[Kind.HTTP] = _handler_as_application(handler)
+    functions = Functions(by_kind)
+    functions.keeps_threads = order.http is not None
+    return functions
+
+
+def _event_runner(handler: Callable[..., Any]) -> Runner:
+    def run(call: Call) -> Reply:
+        value = handler(call.body, call.context)
+        if is_coroutine(value):
+            try:
+                value = wait_for(value, call.deadline, call.note_cancellation)
+            except DeadlinePassed:
+                return Kind.CANCELLED, b"", b""
+        return Kind.RESULT, b"", encode(value)
+
+    return run
+
+
+def _hook_runner(hook: Callable[..., Any]) -> Runner:
+    def run(call: Call) -> Reply:
+        value = hook(call.context)
+        if is_coroutine(value):
+            try:
+                wait_for(value, call.deadline, call.note_cancellation)
+            except DeadlinePassed:
+                return Kind.CANCELLED, b"", b""
+        return Kind.RESULT, b"", b""
+
+    return run
+
+
+def _handler_as_application(handler: Callable[..., Any]) -> Runner:
+    runner: Runner | None = None
+
+    def run(call: Call) -> Reply:
+        nonlocal runner
+        if runner is None:
+            from isoruntime.worker.application import application_runner, looks_like_one
+
+            if not looks_like_one(handler):
+                return Kind.NOT_HTTP, b"", b""
+            runner = application_runner(handler)
+        return runner(call)
+
+    return run

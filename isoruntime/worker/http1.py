@@ -1,0 +1,207 @@
+"""HTTP/1.1 responses, read from the bytes of one connection (RFC 9112).
+
+Nothing here touches a socket: bytes become a head and pieces of a body. Python's own
+client is not used because it takes longer over a head than many a server over the whole
+answer, and because a worker has to see pieces as they come.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from isoruntime.contract.http import BODILESS
+
+#: More than any server has a reason to send; its own limit is the front end's.
+_MAX_HEAD_BYTES: Final = 256 * 1024
+_MAX_CHUNK_LINE_BYTES: Final = 4 * 1024
+
+
+class Malformed(Exception):
+    """The bytes are no HTTP response, or no whole one."""
+
+
+class ResponseReader:
+    """Reads one response to one request."""
+
+    __slots__ = (
+        "_buffer",
+        "_is_head_request",
+        "_left",
+        "_read_body",
+        "has_begun",
+        "headers",
+        "is_complete",
+        "keeps_alive",
+        "reason",
+        "status",
+    )
+
+    def __init__(self, method: str) -> None:
+        self._is_head_request = method == "HEAD"
+        self._buffer = bytearray()
+        #: bytes that a body or a chunk lacks; -1 between chunks, -2 among trailers
+        self._left = 0
+        self._read_body = self._read_until_close
+        #: whether a byte of it has come
+        self.has_begun = False
+        #: 0 until the head is there
+        self.status: int = 0
+        self.reason = ""
+        self.headers: list[tuple[str, str]] = []
+        self.is_complete = False
+        #: whether another request may follow on the connection
+        self.keeps_alive = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in bytes; return what they hold of the body.
+
+        Raises:
+            Malformed: this is no response.
+        """
+        self.has_begun = True
+        self._buffer += data
+        while self.status == 0:
+            if not self._read_head():
+                return b""
+        body = b"" if self.is_complete else self._read_body()
+        if self.is_complete and self._buffer:
+            # What was not asked for; nobody is to take it for the next answer.
+            self.keeps_alive = False
+        return body
+
+    def end(self) -> None:
+        """Take note that the connection has ended.
+
+        Raises:
+            Malformed: something is missing.
+        """
+        self.keeps_alive = False
+        if self.status and self._read_body == self._read_until_close:
+            self.is_complete = True
+        if not self.is_complete:
+            where = "in the middle of its answer" if self.has_begun else "unanswered"
+            raise Malformed(f"it closed the connection {where}")
+
+    # The head.
+
+    def _read_head(self) -> bool:
+        """Read a head if it is there; return whether one was, final or not."""
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > _MAX_HEAD_BYTES:
+                raise Malformed("its headers have no end")
+            return False
+        lines = bytes(self._buffer[:end]).decode("latin-1").split("\r\n")
+        del self._buffer[: end + 4]
+        version, status, reason = _status_line(lines[0])
+        headers = [_header(line) for line in lines[1:]]
+        if 100 <= status < 200:
+            # Continue, Early Hints: the answer proper is still to come.
+            return True
+        self.status, self.reason, self.headers = status, reason, headers
+        self._decide_framing(version)
+        return True
+
+    def _decide_framing(self, version: str) -> None:
+        fields = {name.lower(): value for name, value in self.headers}
+        connection = fields.get("connection", "").lower()
+        self.keeps_alive = (
+            "keep-alive" in connection
+            if version == "1.0"
+            else "close" not in connection
+        )
+        if self._is_head_request or self.status in BODILESS:
+            self.is_complete = True
+        elif "transfer-encoding" in fields:
+            if fields["transfer-encoding"].strip().lower() != "chunked":
+                raise Malformed(
+                    f"it uses a transfer encoding that nobody asked for: "
+                    f"{fields['transfer-encoding']!r}"
+                )
+            self._left = -1
+            self._read_body = self._read_chunks
+        elif "content-length" in fields:
+            length = fields["content-length"].strip()
+            if not (length.isascii() and length.isdigit()):
+                raise Malformed(f"its Content-Length is {length!r}")
+            self._left = int(length)
+            self.is_complete = self._left == 0
+            self._read_body = self._read_counted
+        else:
+            self.keeps_alive = False
+
+    # The body.
+
+    def _take(self, count: int) -> bytes:
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return taken
+
+    def _read_until_close(self) -> bytes:
+        return self._take(len(self._buffer))
+
+    def _read_counted(self) -> bytes:
+        body = self._take(self._left)
+        self._left -= len(body)
+        self.is_complete = self._left == 0
+        return body
+
+    def _read_chunks(self) -> bytes:
+        pieces = []
+        while not self.is_complete:
+            if self._left > 0:
+                piece = self._take(self._left)
+                if not piece:
+                    break
+                self._left -= len(piece)
+                pieces.append(piece)
+                continue
+            line = self._line()
+            if line is None:
+                break
+            self._read_chunk_line(line)
+        return b"".join(pieces)
+
+    def _line(self) -> bytes | None:
+        end = self._buffer.find(b"\r\n")
+        if end < 0:
+            if len(self._buffer) > _MAX_CHUNK_LINE_BYTES:
+                raise Malformed("a chunk's size has no end")
+            return None
+        line = self._take(end + 2)
+        return line[:-2]
+
+    def _read_chunk_line(self, line: bytes) -> None:
+        if self._left == 0:
+            # What ends a chunk's data.
+            if line:
+                raise Malformed("a chunk is longer than it said")
+            self._left = -1
+        elif self._left == -2:
+            # Trailers; an empty line ends them.
+            self.is_complete = not line
+        else:
+            size = line.partition(b";")[0].strip()
+            try:
+                self._left = int(size, 16) if size.isalnum() else -1
+            except ValueError:
+                self._left = -1
+            if self._left < 0:
+                raise Malformed(f"a chunk has the size {bytes(size[:32])!r}")
+            if self._left == 0:
+                self._left = -2
+
+
+def _status_line(line: str) -> tuple[str, int, str]:
+    version, _, rest = line.partition(" ")
+    code, _, reason = rest.partition(" ")
+    if version not in ("HTTP/1.1", "HTTP/1.0") or len(code) != 3 or not code.isdigit():
+        raise Malformed(f"it does not speak HTTP: {line[:80]!r}")
+    return version[5:], int(code), reason.strip()
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not name or name != name.strip():
+        raise Malformed(f"a line is no header: {line[:80]!r}")
+    return name, value.strip(" \t")
