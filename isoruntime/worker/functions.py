@@ -47,6 +47,7 @@ class Call:
     """One request to the function, with what is known about it."""
 
     __slots__ = (
+        "_context",
         "_fields_json",
         "_request_line",
         "_send",
@@ -78,6 +79,7 @@ class Call:
         self.max_response_bytes = max_response_bytes
         self._trace_fd = trace_fd
         self._send = send
+        self._context: Context | None = None
 
     @property
     def fields(self) -> dict[str, str]:
@@ -93,8 +95,13 @@ class Call:
 
     @property
     def context(self) -> Context:
-        """A context of its own for the handler."""
-        return Context(self.request_id, self.fields, self.deadline)
+        """A context of its own for the handler.
+
+        Kept here, so that what the handler hung on it is let go after the answer.
+        """
+        if self._context is None:
+            self._context = Context(self.request_id, self.fields, self.deadline)
+        return self._context
 
     @property
     def left_ms(self) -> int | None:
