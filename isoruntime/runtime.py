@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from isoruntime import __version__
@@ -22,7 +22,7 @@ from isoruntime.dispatch.invocation import Phase
 from isoruntime.environment import environment_for_workers
 from isoruntime.loop import Loop
 from isoruntime.observe.formats import FcFormat, JsonFormat
-from isoruntime.observe.journal import Journal
+from isoruntime.observe.journal import CopyingSink, Journal
 from isoruntime.observe.messages import SinkHandler, configure
 from isoruntime.observe.sink import LogSink
 from isoruntime.pool.pool import PoolSize, WorkerPool
@@ -75,13 +75,25 @@ class Runtime:
     """The front end: every part, and the signals that end it."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], begun: Begun
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        begun: Begun,
+        *,
+        log_fd: int = 1,
+        on_log: Callable[[bytes], object] | None = None,
+        debug_port: int = 0,
     ) -> None:
+        """Put the parts together; what functions print goes to `log_fd`.
+
+        `on_log` is given a copy of it. With a `debug_port` a worker waits for a
+        debugger there before it imports anything of the function's.
+        """
         self._settings = settings
         self.loop = Loop()
-        self._stdout = LogSink(1, self.loop, on_relief=self._relieved)
-        is_same = _is_same_file(1, 2)
-        stderr = self._stdout if is_same else LogSink(2, self.loop)
+        self.log = LogSink(log_fd, self.loop, on_relief=self._relieved)
+        is_same = _is_same_file(log_fd, 2)
+        stderr = self.log if is_same else LogSink(2, self.loop)
         self._messages: SinkHandler = configure(
             settings.log_level,
             "json" if settings.log_format == "json" else "fc",
@@ -89,11 +101,12 @@ class Runtime:
         )
         is_json = settings.log_format == "json"
         self._format = JsonFormat() if is_json else FcFormat()
-        self._journal = Journal(self._stdout, self._format)
+        sink = self.log if on_log is None else CopyingSink(self.log, on_log)
+        self._journal = Journal(sink, self._format)
         environment, withheld = environment_for_workers(
             environ, settings.env, settings.on_fc
         )
-        self._passed, self._withheld = environment, withheld
+        self._passed, self.withheld = environment, withheld
         self._temp_base = _make_temp_base(environ, settings.sandbox)
         self.pool = WorkerPool(
             self.loop,
@@ -103,7 +116,9 @@ class Runtime:
                 settings.max_invocations,
                 settings.max_age_s,
             ),
-            _load_order(settings, environ, environment, self._temp_base),
+            _load_order(settings, environ, environment, self._temp_base)._replace(
+                debug_port=debug_port
+            ),
             environment,
             preload=_preload(settings),
             init_timeout_s=settings.init_timeout_s,
@@ -130,16 +145,22 @@ class Runtime:
         self._http: HttpServer | None = None
         self._has_said_inited = False
         self._signals = 0
+        #: called with the number of a signal that asks for the end; by default a drain
+        self.on_stop: Callable[[int], object] = self._drain
         self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.loop.at_turn_end += [self._flush]
 
-    def start(self, sockets: list[socket.socket]) -> None:
-        """Start the zygote and serve HTTP on these sockets."""
+    def begin(self) -> None:
+        """Start the zygote, and take invocations and signals from now on."""
         self._reaper.start()
         if self._settings.sandbox != "off":
             self._hide_secrets()
         self._watch_signals()
         self.pool.start()
+
+    def start(self, sockets: list[socket.socket]) -> None:
+        """Begin, and serve HTTP on these sockets."""
+        self.begin()
         connection_limit = _connection_limit(self._settings.max_workers)
         # Here rather than at the top: importing waitress takes as long as starting
         # the zygote, which now happens meanwhile.
@@ -188,11 +209,11 @@ class Runtime:
         self._messages.handle(
             _log.makeRecord(_log.name, logging.INFO, "", 0, text, (), None)
         )
-        if self._withheld:
+        if self.withheld:
             _log.info(
                 "withheld from handlers, as they look like credentials: %s"
                 " (pass one on with --env NAME)",
-                ", ".join(self._withheld),
+                ", ".join(self.withheld),
             )
 
     def _say_inited(self) -> None:
@@ -200,7 +221,7 @@ class Runtime:
         is_ready = self.pool.supervisor.state is LoadState.READY
         if is_ready and not self._has_said_inited:
             self._has_said_inited = True
-            self._stdout.write(self._format.inited())
+            self.log.write(self._format.inited())
 
     def _say_skipped(self, skipped: dict[str, str]) -> None:
         """Write once what this host lacks to keep handlers inside."""
@@ -224,8 +245,8 @@ class Runtime:
         return Health(True, "ok")
 
     def _flush(self) -> None:
-        self._stdout.flush()
-        if self._stdout.is_congested:
+        self.log.flush()
+        if self.log.is_congested:
             self.pool.pause_output()
 
     def _relieved(self) -> None:
@@ -246,10 +267,10 @@ class Runtime:
             if number == signal.SIGCHLD:
                 self._reaper.reap()
             else:
-                self._on_stop_signal(number)
+                self._signals += 1
+                self.on_stop(number)
 
-    def _on_stop_signal(self, number: int) -> None:
-        self._signals += 1
+    def _drain(self, number: int) -> None:
         name = signal.Signals(number).name
         if self._signals == 1:
             _log.info(
@@ -299,7 +320,7 @@ class Runtime:
         signal.set_wakeup_fd(-1)
         if self._signals:
             _log.info("stopped")
-        self._stdout.drain(_LAST_BYTES_S)
+        self.log.drain(_LAST_BYTES_S)
         self._messages.drain(_LAST_BYTES_S)
 
 

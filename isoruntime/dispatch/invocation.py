@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from isoruntime.contract.http import Response, ResponseHead
 from isoruntime.errors import InvocationError, RuntimeFault
 from isoruntime.wire.frames import Kind
 from isoruntime.wire.pipes import Body
+
+if TYPE_CHECKING:
+    from isoruntime.pool.worker import Worker
 
 #: What the handler returned or answered, or the error that stands for it.
 Outcome = bytes | bytearray | Response | InvocationError | RuntimeFault
@@ -67,6 +70,7 @@ class Invocation:
 
     __slots__ = (
         "arrived_at",
+        "began_at",
         "context",
         "done",
         "event",
@@ -78,6 +82,7 @@ class Invocation:
         "request_id",
         "started",
         "stream",
+        "worker",
     )
 
     def __init__(
@@ -103,6 +108,9 @@ class Invocation:
         self.request = request
         self.stream = stream
         self.is_retry = False
+        #: the worker that has it, or had it last, and since when
+        self.worker: Worker | None = None
+        self.began_at = 0.0
         #: what of it has its Start line in the log
         self.started: Phase | None = None
 

@@ -121,6 +121,7 @@ class Lease:
         self._streamed_bytes = 0
         self._is_abandoned = False
         worker.holder = self
+        invocation.worker = worker
 
     def __repr__(self) -> str:
         return f"<Lease {self.invocation!r} {self.worker!r} {self.state.value}>"
@@ -143,7 +144,7 @@ class Lease:
     def _request(self, timeout_s: float, event: object, request: bytes | None) -> None:
         dispatcher, invocation = self._dispatcher, self.invocation
         now = dispatcher.now()
-        self._began_at = now
+        self._began_at = invocation.began_at = now
         self.deadline, self._limit_s = invocation.deadline(now, timeout_s)
         dispatcher.watch_deadline(self.deadline)
         self._nonce = nonce = dispatcher.next_nonce()

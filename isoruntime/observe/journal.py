@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from isoruntime.observe.lines import LineSplitter, TailBuffer
@@ -12,6 +13,21 @@ class Sink(Protocol):
 
     def write(self, data: bytes) -> None:
         """Queue whole lines."""
+
+
+class CopyingSink:
+    """A sink that shows somebody else what goes to another one."""
+
+    __slots__ = ("_copy", "_sink")
+
+    def __init__(self, sink: Sink, copy: Callable[[bytes], object]) -> None:
+        self._sink = sink
+        self._copy = copy
+
+    def write(self, data: bytes) -> None:
+        """Queue whole lines, and show them."""
+        self._copy(data)
+        self._sink.write(data)
 
 
 class Format(Protocol):
@@ -70,6 +86,8 @@ class Journal:
     def __init__(self, sink: Sink, format_: Format) -> None:
         self._sink = sink
         self._format = format_
+        #: False for somebody who is shown the answers beside the log
+        self.tells_failures = True
 
     def start(self, phase: str, request_id: str) -> None:
         """Write the line that every run of user code begins with."""
@@ -81,8 +99,9 @@ class Journal:
 
     def error(self, request_id: str, body: bytes) -> None:
         """Write what a caller is told of a failure."""
-        message = body.decode("utf-8", "replace")
-        self._sink.write(self._format.record(request_id, "ERROR", message))
+        if self.tells_failures:
+            message = body.decode("utf-8", "replace")
+            self._sink.write(self._format.record(request_id, "ERROR", message))
 
     def warn(self, request_id: str, message: str) -> None:
         """Write a remark of ours about an invocation."""

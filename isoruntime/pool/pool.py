@@ -124,6 +124,8 @@ class WorkerPool:
         self.demand: Demand | None = None
         #: called whenever the handler has been loaded, or has not
         self.on_load_state: Callable[[], object] | None = None
+        #: called with every worker that has ended, before its holder is
+        self.on_exit: Callable[[Worker, ExitReport], object] | None = None
         self.isolation = Isolation()
         self._is_output_paused = False
         #: how many have died young since one has served anybody
@@ -469,6 +471,8 @@ class WorkerPool:
         worker.read_last_words()
         self._count_out(worker)
         worker.on(WorkerEvent.EXITED)
+        if self.on_exit is not None:
+            self.on_exit(worker, report)
         holder, worker.holder = worker.holder, None
         if holder is not None:
             holder.worker_exited(report)
