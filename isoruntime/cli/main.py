@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: The commands, each with its usage and what it is for.
 COMMANDS = {
     "serve": ("serve [HANDLER] [OPTIONS]", "run the handler behind an HTTP server"),
+    "invoke": ("invoke [HANDLER] [-e EVENT]", "run one event, print its result"),
+    "event": ("event NAME", "print a sample event"),
     "doctor": (
         "doctor [--require PROFILE] [OPTIONS]",
         "show what this host can enforce",

@@ -25,7 +25,7 @@ _TO_READ = frozenset({"-h", "--help", "--version"})
 
 def main(argv: Sequence[str]) -> int:
     """Read the settings and serve; 2 with every problem listed if they are bad."""
-    ahead = None if _TO_READ & set(argv) else _spawn_ahead()
+    ahead = None if _TO_READ & set(argv) else spawn_ahead()
     # Only here, now that the zygote is on its way.
     from isoruntime.cli.options import parse
     from isoruntime.cli.text import BAD_USAGE, complain, serve_help
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     return run(settings, os.environ, ahead)
 
 
-def _spawn_ahead() -> Spawned | None:
+def spawn_ahead() -> Spawned | None:
     """Start the zygote's process; what `--env` adds it is told with its order."""
     variables, _ = environment_for_workers(os.environ, (), on_fc(os.environ))
     try:
@@ -72,7 +72,7 @@ def run(
     from isoruntime.frontend.sockets import listen
 
     try:
-        _demand_isolation(settings, environ)
+        demand_isolation(settings, environ)
         sockets = listen(settings.host, settings.port)
 
         from isoruntime.runtime import Begun, serve
@@ -83,7 +83,7 @@ def run(
         return BAD_USAGE
 
 
-def _demand_isolation(settings: Settings, environ: Mapping[str, str]) -> None:
+def demand_isolation(settings: Settings, environ: Mapping[str, str]) -> None:
     """Refuse to run strangers' code with less protection than was asked for."""
     if settings.sandbox != "strict" and settings.network == "host":
         return

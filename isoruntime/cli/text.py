@@ -8,8 +8,9 @@ from isoruntime.settings import DECLARED, GROUPS, NOT_YET
 
 TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from isoruntime.cli.options import Option
     from isoruntime.settings import Setting
 
 #: Exit code of a command that was asked for something that cannot be.
@@ -33,21 +34,33 @@ def complain(problems: Iterable[str]) -> None:
 
 def serve_help() -> str:
     """Return the help of `serve`: every setting, as the declarations have it."""
+    return settings_help("usage: isoruntime serve [HANDLER] [OPTIONS]", _INTRODUCTION)
+
+
+def settings_help(
+    usage: str,
+    introduction: str,
+    own: Sequence[Option] = (),
+    declared: Sequence[Setting] = DECLARED,
+) -> str:
+    """Return the help of a command that takes settings, after options of its own."""
     # Needed for help only, never on the way to serving.
     import shutil
     import textwrap
 
     width = min(_WIDEST, max(_NARROWEST, shutil.get_terminal_size().columns))
-    lines = [
-        "usage: isoruntime serve [HANDLER] [OPTIONS]",
-        "",
-        *textwrap.wrap(_INTRODUCTION, width),
-    ]
+    lines = [usage, "", *textwrap.wrap(introduction, width)]
+    if own:
+        lines.append("")
+    for option in own:
+        flags = ", ".join(option.flags)
+        lines += _entry(f"{flags} {option.metavar}".rstrip(), option.doc, width)
     for group in GROUPS:
-        lines += ["", f"{group}:"]
-        for setting in DECLARED:
-            if setting.group == group:
-                lines += _entry(_usage(setting), _meaning(setting), width)
+        chosen = [setting for setting in declared if setting.group == group]
+        if chosen or group == "other":
+            lines += ["", f"{group}:"]
+        for setting in chosen:
+            lines += _entry(_usage(setting), _meaning(setting), width)
         if group == "workers":
             lines += _entry("--fresh", "short for --max-invocations 1", width)
     lines += _entry("--help", "print this and exit", width)

@@ -43,3 +43,5 @@ class LoadOrder(NamedTuple):
     chaos: str = ""
     #: set the STS triple of each invocation in the worker's environment
     credentials_in_environment: bool = False
+    #: where the worker waits for a debugger before it imports; 0 = it does not
+    debug_port: int = 0

@@ -139,6 +139,11 @@ class Worker:
 
     def load(self) -> Functions:
         """Load the user's functions here, since the zygote has not."""
+        if self._order.debug_port:
+            # Only here: not even looked for unless somebody asks.
+            from isoruntime.worker import debugger
+
+            debugger.wait_for_client(self._order.debug_port)
         try:
             return load_functions(self._order)
         except LoadError as error:

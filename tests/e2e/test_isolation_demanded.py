@@ -135,7 +135,7 @@ def test_the_usual_start_waits_for_no_rehearsal() -> None:
     code = (
         "import sys, isoruntime.cli.serve as serve\n"
         "from isoruntime.settings import read_settings\n"
-        "serve._demand_isolation(read_settings({}, {}), {})\n"
+        "serve.demand_isolation(read_settings({}, {}), {})\n"
         "print(*(name for name in sys.modules if 'rehearsal' in name or 'cli.iso' in name))"
     )
     done = subprocess.run(
