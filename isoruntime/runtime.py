@@ -92,7 +92,7 @@ class Runtime:
         self._settings = settings
         self.loop = Loop()
         self.log = LogSink(log_fd, self.loop, on_relief=self._relieved)
-        is_same = _is_same_file(log_fd, 2)
+        is_same = is_same_file(log_fd, 2)
         stderr = self.log if is_same else LogSink(2, self.loop)
         self._messages: SinkHandler = configure(
             settings.log_level,
@@ -318,7 +318,7 @@ class Runtime:
         if self._temp_base:
             remove(self._temp_base)
         signal.set_wakeup_fd(-1)
-        if self._signals:
+        if self._signals and self._http is not None:
             _log.info("stopped")
         self.log.drain(_LAST_BYTES_S)
         self._messages.drain(_LAST_BYTES_S)
@@ -405,7 +405,8 @@ def _phases(settings: Settings) -> frozenset[Phase]:
     return frozenset(phase for phase, name in configured.items() if name)
 
 
-def _is_same_file(first: int, second: int) -> bool:
+def is_same_file(first: int, second: int) -> bool:
+    """Tell whether two descriptors lead to the same pipe, terminal or file."""
     try:
         return os.path.sameopenfile(first, second)
     except OSError:

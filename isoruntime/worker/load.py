@@ -67,7 +67,10 @@ def load(handler: str) -> Callable[..., Any]:
         raise LoadError(
             "InvalidHandleName",
             f"Invalid handler '{handler}'",
-            ["ValueError: not enough values to unpack (expected 2, got 1)"],
+            [
+                "ValueError: not enough values to unpack (expected 2, got 1)",
+                *_what_files_there_are(""),
+            ],
         )
     loaded_before = set(sys.modules)
     try:
@@ -87,7 +90,10 @@ def _import(module_path: str) -> ModuleType:
         return _import_users(name)
     except ImportError as error:
         kind, message = "ImportModuleError", f"Unable to import module '{module_path}'"
-        raise LoadError(kind, message, [_line_of(error)]) from error
+        stack = [_line_of(error)]
+        if _is_about(error, name):
+            stack += _what_files_there_are(module_path)
+        raise LoadError(kind, message, stack) from error
     except SyntaxError as error:
         kind, message = "UserCodeSyntaxError", f"Syntax error in module '{module_path}'"
         raise LoadError(kind, message, _place_of(error)) from error
@@ -134,11 +140,33 @@ def _place_of(error: SyntaxError) -> list[str]:
 def _what_there_is(module: ModuleType, wanted: str) -> list[str]:
     """Return a line that helps somebody who misspelt a name, if there is one."""
     names = _public_functions(module)
+    return _found("in the module", names, wanted, names)
+
+
+def _is_about(error: ImportError, name: str) -> bool:
+    """Tell whether it is the handler's own module that is missing."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    return missing is not None and f"{name}.".startswith(f"{missing}.")
+
+
+def _what_files_there_are(wanted: str) -> list[str]:
+    """Return a line that helps somebody who misspelt a module, if there is one."""
+    folder, slash, _ = wanted.removeprefix("./").rpartition("/")
+    try:
+        files = sorted(os.listdir(f"{_code_dir()}/{folder}"))  # noqa: PTH208 - see above
+    except OSError:
+        return []
+    found = [f"{folder}{slash}{file}" for file in files if file.endswith(".py")]
+    modules = [file.removesuffix(".py") for file in found]
+    return _found("in the code directory", found, wanted, modules)
+
+
+def _found(where: str, shown: list[str], wanted: str, names: list[str]) -> list[str]:
     if not names:
         return []
-    line = f"Found in the module: {', '.join(names[:_MAX_NAMES_SHOWN])}"
-    if len(names) > _MAX_NAMES_SHOWN:
-        line += f" and {len(names) - _MAX_NAMES_SHOWN} more"
+    line = f"Found {where}: {', '.join(shown[:_MAX_NAMES_SHOWN])}"
+    if len(shown) > _MAX_NAMES_SHOWN:
+        line += f" and {len(shown) - _MAX_NAMES_SHOWN} more"
     try:
         from difflib import get_close_matches
     except ImportError:

@@ -154,7 +154,10 @@ LOAD_ERRORS: list[Any] = [
         "index",
         "InvalidHandleName",
         "Invalid handler 'index'",
-        ["ValueError: not enough values to unpack (expected 2, got 1)"],
+        [
+            "ValueError: not enough values to unpack (expected 2, got 1)",
+            "Found in the code directory: index.py",
+        ],
         id="a name without a dot",
     ),
     pytest.param(
@@ -170,7 +173,10 @@ LOAD_ERRORS: list[Any] = [
         "nomod.handler",
         "ImportModuleError",
         "Unable to import module 'nomod'",
-        ["ModuleNotFoundError: No module named 'nomod'"],
+        [
+            "ModuleNotFoundError: No module named 'nomod'",
+            "Found in the code directory: index.py",
+        ],
         id="a missing module",
     ),
     pytest.param(

@@ -165,7 +165,10 @@ def test_a_module_that_moves_the_path_does_not_hide_the_next_one(
     assert load("json.handler")(b"", None) == str(path)
 
 
-NO_DOT = ["ValueError: not enough values to unpack (expected 2, got 1)"]
+NO_DOT = [
+    "ValueError: not enough values to unpack (expected 2, got 1)",
+    "Found in the code directory: index.py",
+]
 
 #: source of index.py, handler, errorType, errorMessage, stackTrace
 REFUSED: list[Any] = [
@@ -184,7 +187,10 @@ REFUSED: list[Any] = [
         "nomod.handler",
         "ImportModuleError",
         "Unable to import module 'nomod'",
-        ["ModuleNotFoundError: No module named 'nomod'"],
+        [
+            "ModuleNotFoundError: No module named 'nomod'",
+            "Found in the code directory: index.py",
+        ],
     ),
     pytest.param(
         "",
@@ -246,6 +252,23 @@ def test_what_does_not_load_is_told_in_the_built_in_runtime_s_words(
     error = refusal_of(handler)
     assert (error.error_type, error.message) == (kind, message)
     assert error.stack == stack
+
+
+def test_a_misspelt_module_is_told_what_there_is(write: Write) -> None:
+    write("index.py", "")
+    write("orders.py", "")
+    write("api/users.py", "")
+    assert refusal_of("order.handler").stack[1] == (
+        "Found in the code directory: index.py, orders.py. Did you mean 'orders'?"
+    )
+    assert refusal_of("api/user.handler").stack[1] == (
+        "Found in the code directory: api/users.py. Did you mean 'api/users'?"
+    )
+
+
+def test_a_dependency_that_is_missing_is_no_misspelt_handler(write: Write) -> None:
+    write("index.py", "import indexx\n")
+    assert len(refusal_of("index.handler").stack) == 1
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from isoruntime.errors import (
 )
 from isoruntime.observe.lines import TailBuffer
 from isoruntime.pool.supervisor import LoadState
-from isoruntime.runtime import Begun, Runtime
+from isoruntime.runtime import Begun, Runtime, is_same_file
 
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details
@@ -95,8 +95,7 @@ class Local:
         runtime.on_stop = self._interrupt
         runtime.pool.on_exit = self._note_exit
         # On a terminal the answer to a failure stands right below the log.
-        is_one_terminal = sys.stderr.isatty() and sys.stdout.isatty()
-        runtime.dispatcher.journal.tells_failures = not is_one_terminal
+        runtime.dispatcher.journal.tells_failures = not is_same_file(1, 2)
         logging.getLogger("isoruntime.pool").addFilter(_is_no_promise)
         self._request = Request(b"", {})
         self._left = 0
@@ -272,6 +271,7 @@ class Local:
             runtime.loop.stop()
             return
         self._signal = number
+        runtime.dispatcher.journal.tells_failures = False
         self.say(f"isoruntime: ended by {signal.Signals(number).name}")
         runtime.dispatcher.drain(lambda: None)
         runtime.dispatcher.give_up()

@@ -96,9 +96,9 @@ class Report:
                 self.say(f"Max Memory Used: {self._max_memory_mb:.2f} MB")
 
     def _ended(self, body: bytes) -> bytes:
-        # As it is, so that binary data can be piped on; but a prompt, or the next
-        # result, begins on a line of its own.
-        is_own_line = self._repeat > 1 or sys.stdout.isatty()
+        # As it is, so that binary data can be piped on; but a prompt, the next result,
+        # or the summary beside it begins on a line of its own.
+        is_own_line = self._repeat > 1 or sys.stdout.isatty() or _is_beside_stderr()
         return body + b"\n" if is_own_line and body[-1:] != b"\n" else body
 
 
@@ -170,6 +170,13 @@ def _write(data: bytes) -> None:
     except BrokenPipeError:
         # `| head` has read enough. Python would complain once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _is_beside_stderr() -> bool:
+    try:
+        return os.path.sameopenfile(1, 2)
+    except OSError:
+        return False
 
 
 def _say(line: str) -> None:
