@@ -6,23 +6,30 @@ that was asked for is imported.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 #: The commands, each with its usage and what it is for.
 COMMANDS = {
-    "serve": ("serve [HANDLER] [OPTIONS]", "run the handler behind an HTTP server"),
-    "invoke": ("invoke [HANDLER] [-e EVENT]", "run one event, print its result"),
-    "event": ("event NAME", "print a sample event"),
-    "doctor": (
-        "doctor [--require PROFILE] [OPTIONS]",
-        "show what this host can enforce",
-    ),
+    "serve": ("serve [HANDLER]", "run the handler behind an HTTP server"),
+    "invoke": ("invoke [HANDLER] [-e EVENT]", "run one event in a real worker"),
+    "event": ("event NAME", "print a sample event of a trigger"),
+    "doctor": ("doctor [--require PROFILE]", "show what this host can enforce"),
+    "completion": ("completion SHELL", "print what completes commands in a shell"),
     "version": ("version", "print the version"),
+}
+
+#: What people need first, as they would type it; of these the first three there are.
+_FIRST = {
+    "init": ("init hello", "make a new function in the folder hello"),
+    "invoke": ("invoke -e '{\"key\": 1}'", "run ./index.py's handler once"),
+    "serve": ("serve", "answer POST localhost:9000/invoke with it"),
+    "doctor": ("doctor", "see what this host keeps handlers from"),
 }
 
 
@@ -31,6 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns the exit code: that of the command, or 2 where there is none.
     """
+    if "_ARGCOMPLETE" in os.environ:
+        # A shell asks what could come next; this does not return.
+        from isoruntime.cli.completion import complete
+
+        complete()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
@@ -48,19 +60,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    width = max(len(usage) for usage, _ in COMMANDS.values())
-    lines = [f"  {usage:{width}}  {purpose}" for usage, purpose in COMMANDS.values()]
+    first = [_FIRST[name] for name in _FIRST if name in COMMANDS][:3]
     return "\n".join(
         [
             "usage: isoruntime COMMAND ...",
             "",
-            "Runs Function Compute handlers in isolated worker processes.",
+            "Runs Function Compute handlers in isolated worker processes. To begin with:",
             "",
-            *lines,
+            *_columns([(f"isoruntime {usage}", does) for usage, does in first]),
             "",
-            "'isoruntime serve --help' lists every option and its variable.",
+            "All commands:",
+            "",
+            *_columns(COMMANDS.values()),
+            "",
+            "isoruntime COMMAND --help tells all of one; every option has a variable.",
         ]
     )
+
+
+def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:
+    rows = list(rows)
+    width = max(len(left) for left, _ in rows)
+    return [f"  {left:{width}}  {right}" for left, right in rows]
 
 
 def _unknown(name: str) -> str:
@@ -71,6 +92,7 @@ def _unknown(name: str) -> str:
         return f"{name} stands where a command should: {known}"
     if "." in name:
         return (
-            f"'{name}' is not a command: to run this handler, isoruntime serve {name}"
+            f"'{name}' is not a command: to run this handler, isoruntime serve {name},"
+            f" or isoruntime invoke {name} for a single event"
         )
     return f"'{name}' is not a command: {closest(name, COMMANDS)}{known}"

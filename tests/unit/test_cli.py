@@ -11,6 +11,7 @@ import pytest
 
 from isoruntime import __version__
 from isoruntime.cli import options
+from isoruntime.cli.invoke.command import OWN, TAKEN
 from isoruntime.cli.main import COMMANDS
 from isoruntime.settings import DECLARED, NOT_YET
 
@@ -39,6 +40,35 @@ def test_the_help_names_every_command(words: tuple[str, ...]) -> None:
         assert purpose in done.stdout
 
 
+def test_the_help_fits_a_screen_and_begins_with_what_is_needed_first() -> None:
+    lines = isoruntime().stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    first = [line.split()[1] for line in lines if line.startswith("  isoruntime ")]
+    assert len(first) == 3
+    assert {"invoke", "serve"} <= set(first)
+    assert set(first) <= set(COMMANDS)
+
+
+def test_the_help_of_invoke_tells_every_option_and_setting() -> None:
+    done = isoruntime("invoke", "--help", variables={"COLUMNS": "80"})
+    assert (done.returncode, done.stderr) == (0, "")
+    words = " ".join(done.stdout.split())
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for option in OWN:
+        assert f" {', '.join(option.flags)} {option.metavar}".rstrip() in words
+    for setting in TAKEN:
+        assert f" {setting.flag} " in words
+        assert setting.variable in words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help(command: str) -> None:
+    done = isoruntime(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: isoruntime {command}")
+
+
 @pytest.mark.parametrize(
     "words", [("version",), ("--version",), ("serve", "--version")]
 )
@@ -52,7 +82,7 @@ def test_the_version_is_told(words: tuple[str, ...]) -> None:
     ("words", "problem"),
     [
         (("srve",), "'srve' is not a command: did you mean serve?"),
-        (("nonsense",), "the commands are serve, doctor, version"),
+        (("nonsense",), f"the commands are {', '.join(COMMANDS)}"),
         (("index.handler",), "to run this handler, isoruntime serve index.handler"),
         (("--port", "1"), "--port stands where a command should"),
         (("version", "--all"), "version takes no arguments: leave out --all"),

@@ -198,11 +198,24 @@ class _Wanted:
         except InvalidSettings as error:
             self.problems += error.problems
             return Settings()
-        if self.debug_port and settings.network == "none":
+        if settings.upstream or not settings.takes_events:
+            source = settings.source("upstream" if settings.upstream else "http")
             self.problems.append(
+                f"{source} makes this an HTTP function, which takes no events: serve it, "
+                "and ask it by a path of its own"
+            )
+        self.problems += self._not_for_debuggers(settings) if self.debug_port else []
+        return settings
+
+    def _not_for_debuggers(self, settings: Settings) -> list[str]:
+        problems = []
+        if settings.command:
+            problems.append("--debug is for Python: leave it out, or --command")
+        if settings.network == "none":
+            problems.append(
                 "--debug cannot reach a worker without a network: give --network host"
             )
-        return settings
+        return problems
 
     def _target(self, flags: Mapping[str, object]) -> Target | None:
         url = self._text("target")
