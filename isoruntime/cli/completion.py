@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         complain([problem])
         return BAD_USAGE
     try:
-        import argcomplete
+        from argcomplete.shell_integration import shellcode
     except ImportError:
         complain(
             [
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
             ]
         )
         return BAD_USAGE
-    print(argcomplete.shellcode(["isoruntime"], shell=argv[0]))
+    print(shellcode(["isoruntime"], shell=argv[0]))
     return 0
 
 

@@ -31,7 +31,7 @@ from isoruntime.cli.isolation import (
     rehearsal_of,
 )
 from isoruntime.cli.remedies import is_gvisor, read
-from isoruntime.cli.text import BAD_USAGE, complain
+from isoruntime.cli.text import BAD_USAGE, GREEN, YELLOW, coloured, complain
 from isoruntime.errors import InvalidSettings
 from isoruntime.sandbox import capabilities, identity, landlock, paths
 from isoruntime.settings import DECLARED, read_settings
@@ -48,7 +48,7 @@ _TAKEN: Final = (
     *("code_dir", "sandbox", "network", "preload", "max_processes"),
     *("env", "allow_read", "allow_write"),
 )
-_COLOURS: Final = {ENFORCED: "32", MISSING: "33"}
+_COLOURS: Final = {ENFORCED: GREEN, MISSING: YELLOW}
 _BETWEEN_INVOCATIONS: Final = (
     "invocations of one worker are not isolated from each other, except with --fresh"
 )
@@ -315,9 +315,9 @@ def _isolation(profiles: list[_Profile]) -> str:
 
 def _coloured(state: str) -> str:
     padded = f"{state:10}"
-    if state not in _COLOURS or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if state not in _COLOURS:
         return padded
-    return f"\033[{_COLOURS[state]}m{padded}\033[0m"
+    return coloured(padded, _COLOURS[state], sys.stdout)
 
 
 def _wrapped(label: str, text: str, width: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from isoruntime.settings import DECLARED, GROUPS, NOT_YET
@@ -9,6 +10,7 @@ from isoruntime.settings import DECLARED, GROUPS, NOT_YET
 TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import TextIO
 
     from isoruntime.cli.options import Option
     from isoruntime.settings import Setting
@@ -26,10 +28,24 @@ _WIDEST = 100
 _NARROWEST = 60
 
 
+#: Colours, by the numbers that terminals have for them.
+RED, GREEN, YELLOW, GREY = "31", "32", "33", "90"
+
+
 def complain(problems: Iterable[str]) -> None:
     """Print problems to stderr, one a line."""
     for problem in problems:
-        print(f"isoruntime: {problem}", file=sys.stderr)
+        print(f"{coloured('isoruntime:', RED, sys.stderr)} {problem}", file=sys.stderr)
+
+
+def coloured(text: str, colour: str, stream: TextIO) -> str:
+    """Return a text in colour, if it goes to a terminal and nobody minds.
+
+    Source of the variable that says so: https://no-color.org.
+    """
+    if os.environ.get("NO_COLOR") or not stream.isatty():
+        return text
+    return f"\033[{colour}m{text}\033[0m"
 
 
 def serve_help() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import Command, run, without
+from tests.support.command import Command, a_free_port, run, without
 from tests.waiting import wait_until
 
 HANDLER = """\
@@ -19,12 +19,6 @@ def handler(event, context):
     answer = event.decode()
     return answer
 """
-
-
-def a_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 class Client:

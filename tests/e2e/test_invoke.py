@@ -354,19 +354,27 @@ def test_a_terminal_gets_one_answer_and_hears_of_a_slow_import(
     code_dir: Path, source: str, told: bool
 ) -> None:
     (code_dir / "index.py").write_text(source)
-    shown = on_a_terminal("invoke", cwd=code_dir)
+    shown = on_a_terminal("invoke", cwd=code_dir, NO_COLOR="1")
     assert shown.count("fine") == 1
     # It ends its line, so that the summary and the prompt begin on lines of their own.
     assert "fine\r\nRequestId: " in shown
     assert ("still importing index.handler" in shown) == told
+    assert "\033" not in shown
 
 
 def test_a_terminal_shows_a_failure_once(folder: Path) -> None:
     shown = on_a_terminal("invoke", "index.exits", cwd=folder)
     assert shown.count('"errorType": "ProcessExitedError"') == 1
+    assert "\033[31mRequestId: " in shown
 
 
-def on_a_terminal(*words: str, cwd: Path) -> str:
+def test_a_terminal_shows_problems_in_colour_and_a_pipe_does_not(folder: Path) -> None:
+    words = ("invoke", "--bogus")
+    assert "\033[31misoruntime:\033[0m --bogus" in on_a_terminal(*words, cwd=folder)
+    assert run(*words, cwd=folder).stderr.startswith("isoruntime: --bogus")
+
+
+def on_a_terminal(*words: str, cwd: Path, **variables: str) -> str:
     """Return what a person sees on the terminal."""
     ours, theirs = pty.openpty()
     temp = temp_folder()
@@ -376,7 +384,7 @@ def on_a_terminal(*words: str, cwd: Path) -> str:
             [sys.executable, "-m", "isoruntime", *words],
             **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
             cwd=cwd,
-            env=environment("terminal", temp),
+            env=environment("terminal", temp, variables),
         )
         os.close(theirs)
         shown = b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -50,6 +51,13 @@ def environment(
         "ISORUNTIME_ENV": MARK,
         **(more or {}),
     }
+
+
+def a_free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on at present."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
 
 
 def without(module: str, folder: Path) -> dict[str, str]:

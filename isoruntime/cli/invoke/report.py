@@ -9,6 +9,8 @@ import sys
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from isoruntime.cli.text import GREY, RED, coloured
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -85,7 +87,8 @@ class Report:
         else:
             _write(self._ended(result.body))
         if self._repeat == 1:
-            self.say(_summary(result))
+            colour = GREY if result.exit_code == RETURNED else RED
+            self.say(coloured(_summary(result), colour, sys.stderr))
 
     def tell_all(self) -> None:
         """Write what many invocations came to."""
