@@ -73,7 +73,7 @@ def _help() -> str:
             "",
             *_columns(COMMANDS.values()),
             "",
-            "isoruntime COMMAND --help tells all of one; every option has a variable.",
+            "isoruntime COMMAND --help tells all of it; settings can be variables, too.",
         ]
     )
 

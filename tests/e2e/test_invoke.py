@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -17,8 +16,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.support.command import Command, Done, environment, run
+from tests.support.command import Command, Done, environment, on_a_terminal, run
 from tests.support.server import EXAMPLES, MARK, Serve, temp_folder
+from tests.waiting import wait_until
 
 SUMMARY = re.compile(
     r"RequestId: \S+  Duration: [\d.]+ ms, Billed Duration: (\d+) ms, "
@@ -300,6 +300,42 @@ def test_a_signal_during_a_slow_import_ends_it_too(folder: Path) -> None:
     assert command.end(within=10).code == 130
 
 
+def test_a_signal_while_an_event_is_typed_ends_it_too(folder: Path) -> None:
+    command = Command("invoke", "-e", "-", cwd=folder, stdin=subprocess.PIPE)
+    wait_until(lambda: reads_stdin(command.process.pid), 10, "a read of stdin")
+    command.process.send_signal(signal.SIGINT)
+    done = command.end(within=10)
+    assert (done.code, done.lines) == (130, ["isoruntime: ended by SIGINT"])
+
+
+def reads_stdin(pid: int) -> bool:
+    """Return whether a process waits for its descriptor 0."""
+    # The number of the call, which is 0 for `read` on x86-64, and its arguments.
+    return Path(f"/proc/{pid}/syscall").read_text().split()[:2] in (
+        ["0", "0x0"],
+        ["63", "0x0"],
+    )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_nobody_else_s(folder: Path, closed: str) -> None:
+    line = f"exec {sys.executable} -m isoruntime invoke -e x {closed}"
+    temp = temp_folder()
+    try:
+        done = subprocess.run(
+            ["sh", "-c", line],
+            cwd=folder,
+            env=environment("closed", temp),
+            capture_output=True,
+            check=False,
+            timeout=20,
+        )
+    finally:
+        temp.rmdir()
+    assert done.returncode == 0
+    assert done.stdout == (b"" if " >" in f" {closed}" else b"x")
+
+
 def test_all_problems_come_at_once(folder: Path) -> None:
     (folder / "bad.env").write_text("1=2\nOK=1\nISORUNTIME_PORT=1\n")
     done = run(
@@ -354,7 +390,7 @@ def test_a_terminal_gets_one_answer_and_hears_of_a_slow_import(
     code_dir: Path, source: str, told: bool
 ) -> None:
     (code_dir / "index.py").write_text(source)
-    shown = on_a_terminal("invoke", cwd=code_dir, NO_COLOR="1")
+    shown = shown_to_a_person("invoke", cwd=code_dir, NO_COLOR="1")
     assert shown.count("fine") == 1
     # It ends its line, so that the summary and the prompt begin on lines of their own.
     assert "fine\r\nRequestId: " in shown
@@ -363,41 +399,29 @@ def test_a_terminal_gets_one_answer_and_hears_of_a_slow_import(
 
 
 def test_a_terminal_shows_a_failure_once(folder: Path) -> None:
-    shown = on_a_terminal("invoke", "index.exits", cwd=folder)
+    shown = shown_to_a_person("invoke", "index.exits", cwd=folder)
     assert shown.count('"errorType": "ProcessExitedError"') == 1
     assert "\033[31mRequestId: " in shown
 
 
 def test_a_terminal_shows_problems_in_colour_and_a_pipe_does_not(folder: Path) -> None:
     words = ("invoke", "--bogus")
-    assert "\033[31misoruntime:\033[0m --bogus" in on_a_terminal(*words, cwd=folder)
+    assert "\033[31misoruntime:\033[0m --bogus" in shown_to_a_person(*words, cwd=folder)
     assert run(*words, cwd=folder).stderr.startswith("isoruntime: --bogus")
 
 
-def on_a_terminal(*words: str, cwd: Path, **variables: str) -> str:
-    """Return what a person sees on the terminal."""
-    ours, theirs = pty.openpty()
+def shown_to_a_person(*words: str, cwd: Path, **variables: str) -> str:
+    """Return what the command shows on a terminal."""
     temp = temp_folder()
     temp.chmod(0o1777)
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "isoruntime", *words],
-            **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+        return on_a_terminal(
+            *(sys.executable, "-m", "isoruntime", *words),
             cwd=cwd,
             env=environment("terminal", temp, variables),
         )
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                shown += os.read(ours, 4096)
-            except OSError:
-                break
-        process.wait(20)
     finally:
-        os.close(ours)
         temp.rmdir()
-    return shown.decode()
 
 
 def test_a_running_runtime_is_asked_the_same_way(serve: Serve) -> None:

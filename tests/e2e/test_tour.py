@@ -7,10 +7,8 @@ to run is left out of the comparison: ids, times, amounts of memory.
 from __future__ import annotations
 
 import os
-import pty
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from tests.support.command import a_free_port, environment
+from tests.support.command import a_free_port, environment, on_a_terminal
 from tests.support.server import PROJECT, lives, marked, temp_folder
 from tests.waiting import wait_until
 
@@ -68,26 +66,10 @@ def masked(text: str) -> list[str]:
 def typed(commands: list[str], temp: Path, mark: str) -> list[str]:
     """Run commands in one shell on a terminal; return what each of them prints."""
     script = "\n".join(f"{command}\necho '{_BETWEEN}'" for command in commands)
-    ours, theirs = pty.openpty()
     env = environment(mark, temp, {"NO_COLOR": "1"})
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    shell = subprocess.Popen(
-        ["bash", "-c", script],
-        **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
-        cwd=PROJECT,
-        env=env,
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(ours, 4096)
-        except OSError:
-            # The last one that had the terminal has ended.
-            break
-    os.close(ours)
-    shell.wait(20)
-    return shown.decode().replace("\r\n", "\n").split(_BETWEEN)[:-1]
+    shown = on_a_terminal("bash", "-c", script, cwd=PROJECT, env=env)
+    return shown.replace("\r\n", "\n").split(_BETWEEN)[:-1]
 
 
 def test_the_tour_shows_what_is_needed_first() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import socket
 import subprocess
@@ -58,6 +59,28 @@ def a_free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
     return port
+
+
+def on_a_terminal(*argv: str, cwd: Path, env: Mapping[str, str]) -> str:
+    """Run a program to its end on a terminal of its own; return what a person sees."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        argv,
+        **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+        cwd=cwd,
+        env=env,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:
+            # The last one that had the terminal has ended.
+            break
+    os.close(ours)
+    process.wait(20)
+    return shown.decode()
 
 
 def without(module: str, folder: Path) -> dict[str, str]:

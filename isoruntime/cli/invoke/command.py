@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from isoruntime.cli import events
 from isoruntime.cli.env_file import read_env_file
 from isoruntime.cli.invoke import fields
-from isoruntime.cli.invoke.report import RETURNED, Report
+from isoruntime.cli.invoke.report import BY_SIGNAL, RETURNED, Report, say
 from isoruntime.cli.invoke.target import Target, Unreachable
 from isoruntime.cli.options import Option, parse
 from isoruntime.cli.serve import demand_isolation, spawn_ahead
@@ -112,7 +113,27 @@ _SLOW_S: Final = 1.0
 
 def main(argv: Sequence[str]) -> int:
     """Invoke as the words say; 2 with every problem listed if that cannot be."""
-    started_at = time.monotonic()
+    _stand_in_for_closed_streams()
+    try:
+        return _run(argv, time.monotonic())
+    except KeyboardInterrupt:
+        # Where an invocation runs, the runtime deals with it.
+        say("isoruntime: ended by SIGINT")
+        return BY_SIGNAL + signal.SIGINT
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Keep the numbers of standard streams from going to somebody else's descriptors."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w"))  # noqa: PTH123, SIM115 - open until the end
+
+
+def _run(argv: Sequence[str], started_at: float) -> int:
     flags, problems = parse(argv, "invoke", OWN, TAKEN)
     if flags.pop("help", False):
         usage = "usage: isoruntime invoke [HANDLER] [-e EVENT] [OPTIONS]"
@@ -295,7 +316,7 @@ def _through_worker(wanted: _Wanted, report: Report, started_at: float) -> int:
     )
     report.say, report.flush = local.say, local.flush
     by_signal = local.run(Request(wanted.event, wanted.headers, wanted.repeat))
-    report.say, report.flush = _say, sys.stderr.flush
+    report.say, report.flush = say, sys.stderr.flush
     report.tell_all()
     return by_signal or report.exit_code
 
@@ -314,14 +335,14 @@ def _announce_debugger(port: int) -> None:
         raise ConfigurationError(
             f"--debug {port} cannot be listened on ({error.strerror}): give another port"
         ) from error
-    _say(
+    say(
         f"isoruntime: waiting for a debugger on 127.0.0.1:{port}, with one worker and "
         "no deadline"
     )
 
 
 def _through_target(wanted: _Wanted, target: Target, report: Report) -> int:
-    patience = threading.Timer(_SLOW_S, _say, [f"isoruntime: waiting for {target.url}"])
+    patience = threading.Timer(_SLOW_S, say, [f"isoruntime: waiting for {target.url}"])
     patience.daemon = True
     if sys.stderr.isatty():
         patience.start()
@@ -334,14 +355,7 @@ def _through_target(wanted: _Wanted, target: Target, report: Report) -> int:
     except Unreachable as error:
         complain([str(error)])
         return BAD_USAGE
-    except KeyboardInterrupt:
-        _say("isoruntime: ended by SIGINT")
-        return 130
     finally:
         patience.cancel()
         report.tell_all()
     return report.exit_code
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from isoruntime.cli.invoke.report import (
+    BY_SIGNAL,
     EXITED,
     FUNCTION_ERROR,
     OUT_OF_MEMORY,
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 _LOG_BYTES: Final = 256 * 1024
 #: A person who has waited for so long wonders what is going on.
 _SLOW_S: Final = 1.0
-#: What a shell makes of an end by a signal.
-_BY_SIGNAL: Final = 128
 _EXIT_CODES: Final = (
     (MemoryLimitExceeded, OUT_OF_MEMORY),
     (WorkerDied, EXITED),
@@ -120,7 +119,7 @@ class Local:
             runtime.loop.run()
         finally:
             runtime.close()
-        return _BY_SIGNAL + self._signal if self._signal else 0
+        return BY_SIGNAL + self._signal if self._signal else 0
 
     def say(self, line: str) -> None:
         """Write a line to stderr, after all that was printed before."""
@@ -222,14 +221,9 @@ class Local:
         outcome, invocation = self._outcome, self._invocation
         assert invocation is not None
         details: Details = self._settings.error_details  # type: ignore[assignment]
-        peak_mb = 0.0
-        if invocation.worker is not None:
-            peak_mb = self._peaks_mb.get(invocation.worker.slot, 0.0)
         error_type = None
         if isinstance(outcome, InvocationError):
             error_type = outcome.error_type
-            if outcome.verdict is not None:
-                peak_mb = max(peak_mb, outcome.verdict.max_memory_mb)
         elif isinstance(outcome, Exception):
             error_type = "RuntimeFault"
         return Result(
@@ -240,9 +234,17 @@ class Local:
             self._duration_ms,
             self._start_ms,
             self._settings.memory_mb,
-            peak_mb,
+            self._peak_mb(invocation, outcome),
             self._log.text(),
         )
+
+    def _peak_mb(self, invocation: Invocation, outcome: Outcome) -> float | None:
+        """Return the most memory that its worker took; None if it had none."""
+        worker, verdict = invocation.worker, getattr(outcome, "verdict", None)
+        peak_mb = 0.0 if worker is None else self._peaks_mb.get(worker.slot, 0.0)
+        if verdict is not None:
+            peak_mb = max(peak_mb, verdict.max_memory_mb)
+        return peak_mb or None
 
     # What is heard meanwhile.
 
@@ -294,7 +296,8 @@ def _filled_in(headers: Mapping[str, str], settings: Settings) -> dict[str, str]
     return {
         "X_FC_FUNCTION_NAME": name,
         "X_FC_FUNCTION_HANDLER": settings.handler,
-        "X_FC_FUNCTION_MEMORY": str(settings.memory_mb),
+        # Without a limit it is not said.
+        "X_FC_FUNCTION_MEMORY": str(settings.memory_mb or ""),
         "X_FC_FUNCTION_TIMEOUT": str(max(1, int(settings.timeout_s))),
         **headers,
     }

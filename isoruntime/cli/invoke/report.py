@@ -20,6 +20,8 @@ FUNCTION_ERROR: Final = 1
 EXITED: Final = 3
 TIMED_OUT: Final = 4
 OUT_OF_MEMORY: Final = 5
+#: What a shell adds to the number of a signal.
+BY_SIGNAL: Final = 128
 #: `errorType` of what ended a worker, and the exit code that says so.
 EXIT_CODES: Final[Mapping[str, int]] = {
     "ProcessExitedError": EXITED,
@@ -69,7 +71,7 @@ class Report:
         self._max_memory_mb = 0.0
         self.exit_code = RETURNED
         #: writes a line to stderr, after all that was printed before
-        self.say: Callable[[str], object] = _say
+        self.say: Callable[[str], object] = say
         #: has what was printed before on stderr, where both are one terminal
         self.flush: Callable[[], object] = sys.stderr.flush
 
@@ -182,5 +184,6 @@ def _is_beside_stderr() -> bool:
         return False
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line to stderr."""
     print(line, file=sys.stderr, flush=True)
