@@ -233,6 +233,13 @@ def test_an_env_file_s_variables_reach_the_handler(folder: Path) -> None:
     assert "ISORUNTIME_ENV" not in variables
 
 
+def test_a_failure_is_told_with_the_variables_that_were_withheld(folder: Path) -> None:
+    secret = {"MY_API_KEY": "s"}
+    failed = run("invoke", "index.raises", cwd=folder, env=secret)
+    assert "as they look like credentials: MY_API_KEY (pass one" in failed.lines[-1]
+    assert "MY_API_KEY" not in run("invoke", cwd=folder, env=secret).stderr
+
+
 def test_variables_are_settings_here_as_well(folder: Path) -> None:
     done = run("invoke", "index.sleeps", cwd=folder, env={"ISORUNTIME_TIMEOUT": "0.2"})
     assert done.code == 4
@@ -379,18 +386,19 @@ def test_the_walls_are_those_of_serve(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
-    [
-        ("def handler(event, context):\n    return 'fine'\n", False),
-        ("import time\ntime.sleep(1.3)\ndef handler(e, c):\n    return 'fine'\n", True),
-    ],
-    ids=["fast", "slow"],
+    ("seconds", "preload", "told"),
+    [("0", "auto", False), ("1.3", "auto", True), ("1.3", "never", True)],
+    ids=["fast", "slow", "slow in the worker"],
 )
 def test_a_terminal_gets_one_answer_and_hears_of_a_slow_import(
-    code_dir: Path, source: str, told: bool
+    code_dir: Path, seconds: str, preload: str, told: bool
 ) -> None:
+    source = (
+        f"import time\ntime.sleep({seconds})\ndef handler(e, c):\n    return 'fine'\n"
+    )
     (code_dir / "index.py").write_text(source)
-    shown = shown_to_a_person("invoke", cwd=code_dir, NO_COLOR="1")
+    words = ("invoke", "--preload", preload)
+    shown = shown_to_a_person(*words, cwd=code_dir, NO_COLOR="1")
     assert shown.count("fine") == 1
     # It ends its line, so that the summary and the prompt begin on lines of their own.
     assert "fine\r\nRequestId: " in shown

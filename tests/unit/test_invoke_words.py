@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from isoruntime.cli.invoke.command import OWN, TAKEN
 from isoruntime.cli.invoke.fields import BadFields, headers_of
 from isoruntime.cli.invoke.local import exit_code_of
-from isoruntime.cli.invoke.report import Result, latencies
+from isoruntime.cli.invoke.report import Report, Result, latencies
 from isoruntime.cli.invoke.target import Target
 from isoruntime.contract.headers import encode_context
 from isoruntime.errors import (
@@ -158,6 +161,15 @@ def test_a_target_that_cannot_be_one_is_told(url: str, problem: str) -> None:
 )
 def test_an_outcome_has_its_exit_code(outcome: object, code: int) -> None:
     assert exit_code_of(outcome) == code  # type: ignore[arg-type]
+
+
+def test_every_key_of_the_json_is_documented(capfdbinary: Any) -> None:
+    Report(as_json=True, repeat=2).tell(Result("r", b"x"))
+    told = json.loads(capfdbinary.readouterr().out)
+    page = (Path(__file__).parents[2] / "docs" / "invoke.md").read_text()
+    table = page[page.index("| key |") : page.index("## Event")]
+    keys = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.M)))
+    assert keys == list(told)
 
 
 def test_time_is_billed_by_the_millisecond_begun() -> None:

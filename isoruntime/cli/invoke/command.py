@@ -318,6 +318,11 @@ def _through_worker(wanted: _Wanted, report: Report, started_at: float) -> int:
     by_signal = local.run(Request(wanted.event, wanted.headers, wanted.repeat))
     report.say, report.flush = say, sys.stderr.flush
     report.tell_all()
+    if report.exit_code and local.withheld:
+        say(
+            "isoruntime: withheld from the handler, as they look like credentials: "
+            f"{', '.join(local.withheld)} (pass one on with --env NAME)"
+        )
     return by_signal or report.exit_code
 
 

@@ -36,7 +36,6 @@ from isoruntime.errors import (
     WorkerDied,
 )
 from isoruntime.observe.lines import TailBuffer
-from isoruntime.pool.supervisor import LoadState
 from isoruntime.runtime import Begun, Runtime, is_same_file
 
 if TYPE_CHECKING:
@@ -82,6 +81,7 @@ class Local:
         self._settings = settings
         self._tell = tell
         self._started_at = started_at
+        self._is_debugged = debug_port > 0
         self._log = TailBuffer(_LOG_BYTES)
         self._runtime = runtime = Runtime(
             settings,
@@ -113,7 +113,7 @@ class Local:
         runtime = self._runtime
         try:
             runtime.begin()
-            if sys.stderr.isatty():
+            if sys.stderr.isatty() and not self._is_debugged:
                 runtime.loop.call_later(_SLOW_S, self._ask_for_patience)
             self._begin()
             runtime.loop.run()
@@ -125,6 +125,11 @@ class Local:
         """Write a line to stderr, after all that was printed before."""
         self._runtime.log.write(line.encode("utf-8", "backslashreplace") + b"\n")
         self.flush()
+
+    @property
+    def withheld(self) -> list[str]:
+        """Variables that the handler did not get, as they look like credentials."""
+        return self._runtime.withheld
 
     def flush(self) -> None:
         """See to it that what was printed is on stderr, before stdout is written to."""
@@ -260,7 +265,7 @@ class Local:
                 self._runtime.loop.call_soon(awaited)
 
     def _ask_for_patience(self) -> None:
-        if self._runtime.pool.supervisor.state is LoadState.LOADING:
+        if self._runtime.pool.is_warming:
             self.say(
                 f"isoruntime: still importing {self._settings.handler}, which may take "
                 f"up to {self._settings.init_timeout_s:g} s (--init-timeout)"
