@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": ("serve [HANDLER]", "run the handler behind an HTTP server"),
     "invoke": ("invoke [HANDLER] [-e EVENT]", "run one event in a real worker"),
     "event": ("event NAME", "print a sample event of a trigger"),
+    "check": ("check [DIR|s.yaml]", "find what would fail on the platform"),
     "doctor": ("doctor [--require PROFILE]", "show what this host can enforce"),
     "completion": ("completion SHELL", "print what completes commands in a shell"),
     "version": ("version", "print the version"),
