@@ -211,17 +211,36 @@ class Function:
         local = self.local(str(code_dir)) if code_dir else self.folder
         if local is not None:
             flags["code_dir"] = str(local)
-        problems = [(at, problem) for problem in refused]
+        problems = [(self._place_of_problem(at, one), one) for one in refused]
+        if refused and "." not in str(flags.get("handler", ".")):
+            # The value of an option that is not known is no handler.
+            del flags["handler"]
         platform = self._variables_of_platform()
         try:
             settings = read_settings(flags, {**platform, **variables})
         except InvalidSettings as error:
             for problem in error.problems:
                 variable = re.split(r"[= ]", problem)[0]
-                problems.append((places.get(variable, at), problem))
+                place = places.get(variable) or self._place_of_problem(at, problem)
+                problems.append((place, problem))
             kept = {"code_dir": str(local)} if local and local.is_dir() else {}
             settings = read_settings(kept, platform)
         return Told(settings, problems)
+
+    def place_of_flag(self, flag: str) -> Place | None:
+        """Return where a flag is given, None if it is nowhere to be seen."""
+        for key in ("args", "command"):
+            words = self.props.get(f"customRuntimeConfig.{key}")
+            for word in words.items if words else []:
+                if str(word.value).partition("=")[0] == flag and self.manifest:
+                    return self.manifest.place(word)
+        for number, said in self.start.lines:
+            if any(word.partition("=")[0] == flag for word in said):
+                return self._place_of_line(number)
+        return None
+
+    def _place_of_problem(self, at: Place, problem: str) -> Place:
+        return self.place_of_flag(re.split(r"[= ]", problem)[0].strip("'")) or at
 
     def _words_for_serve(self) -> tuple[Place, list[str]]:
         """Return what stands behind `serve`, as far as it is written out."""

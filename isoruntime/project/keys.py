@@ -229,6 +229,10 @@ _LOOKUP: Final = Keys(
     },
     required=("parameterName", "readPosition"),
 )
+_KEY: Final = Keys(
+    _named("alg", "e", "kid", "kty", "n", "use"),
+    required=("alg", "e", "kty", "n", "use"),
+)
 _HTTP: Final = Keys(
     {
         "authType": OneOf("anonymous", "function", "jwt"),
@@ -238,9 +242,9 @@ _HTTP: Final = Keys(
         "disableURLInternet": _truth,
         "authConfig": Keys(
             {
-                "jwks": Keys({"keys": ListOf(_anything, most=1)}, required=("keys",)),
-                "tokenLookup": Either(ListOf(_LOOKUP, most=1), _text),
-                "claimPassBy": Either(ListOf(_CLAIMS, most=1), _text),
+                "jwks": Keys({"keys": ListOf(_KEY, 1, 1)}, required=("keys",)),
+                "tokenLookup": Either(ListOf(_LOOKUP, 1, 1), _text),
+                "claimPassBy": Either(ListOf(_CLAIMS, 1, 1), _text),
                 "blacklist": _texts,
                 "whitelist": _texts,
             },

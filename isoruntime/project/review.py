@@ -98,6 +98,7 @@ class Review:
         self._add("", props.check_top(found))
         functions = 0
         for resource in found.resources():
+            self._add(resource.name, props.check_resource(found, resource))
             if resource.is_function:
                 functions += 1
                 self._look_at_resource(found, resource)

@@ -7,6 +7,7 @@ Serverless Devs can fill in are not judged.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 from isoruntime.project.manifest import Node
@@ -153,8 +154,10 @@ class ListOf(Shape):
 
     wanted = "a list"
 
-    def __init__(self, shape: Shape, most: int = 0) -> None:
+    def __init__(self, shape: Shape, least: int = 0, most: int = 0) -> None:
         self.shape = shape
+        self.least = least
+        #: 0: any number
         self.most = most
 
     def takes(self, node: Node) -> bool:
@@ -165,9 +168,11 @@ class ListOf(Shape):
         if not self.takes(node):
             yield self._wrong(node)
             return
-        if self.most and len(node.value) > self.most:
-            count = len(node.value)
+        count = len(node.value)
+        if self.most and count > self.most:
             yield Problem(RANGE, node, f"has {count} entries, more than {self.most}")
+        if count < self.least:
+            yield Problem(RANGE, node, f"has {count} entries, fewer than {self.least}")
         for item in node.value:
             yield from self.shape.judge(item)
 
@@ -211,8 +216,10 @@ class Keys(Shape):
         if not self.takes(node):
             yield self._wrong(node)
             return
+        strangers = [name for name in node.value if name not in self.keys]
         for name in self.required:
-            if name not in node.value:
+            # A misspelt key is one fault and not two.
+            if name not in node.value and not get_close_matches(name, strangers):
                 yield Problem(MISSING, node, f"lacks {name}", name)
         for name, item in node.value.items():
             if name in self.keys:

@@ -138,17 +138,7 @@ def _place_of(function: Function, source: str) -> Place:
     """Return where a flag, or a variable of ours, was given."""
     if source in function.variables:
         return function.place(f"environmentVariables.{source}")
-    args = function.props.get("customRuntimeConfig.args")
-    for item in args.items if args else []:
-        if str(item.value).partition("=")[0] == source and function.manifest:
-            return function.manifest.place(item)
-    for number, words in function.start.lines:
-        if any(word.partition("=")[0] == source for word in words):
-            file = function.start.file
-            return (
-                Place(shown(file), number) if file and number else function.start.place
-            )
-    return function.start.place
+    return function.place_of_flag(source) or function.start.place
 
 
 def _health(function: Function) -> Iterator[Finding]:

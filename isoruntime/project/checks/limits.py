@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -100,8 +101,9 @@ def _cpu(function: Function) -> Iterator[Finding]:
             f"{cpu:g} vCPU and {memory_mb:g} MB are {memory_mb / 1024 / cpu:.2g} GB "
             "for each vCPU, and 1 to 4 are allowed"
         )
-        least = max(0.05, round(memory_mb / 4096 / 0.05 + 0.499) * 0.05)
-        fix = f"give cpu from {least:.2f} to {memory_mb / 1024:g}"
+        # In twentieths of a vCPU, so that what is said can be given.
+        least, most = math.ceil(memory_mb / 4096 * 20), int(memory_mb / 1024 * 20)
+        fix = f"give cpu from {max(1, least) / 20:g} to {most / 20:g}"
         yield CPU_AND_MEMORY.at(function.place("cpu"), cause, fix)
 
 

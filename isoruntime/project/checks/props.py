@@ -71,7 +71,6 @@ _ENDS: Final = (
 
 def check(manifest: Manifest, resource: Resource) -> Iterator[Finding]:
     """Yield what is wrong with the keys and values of one function."""
-    yield from _unknown(manifest, resource.node, keys.RESOURCE)
     if not resource.props.entries:
         place = manifest.place(resource.node)
         yield LACKING.at(place, f"'{resource.name}' has no props", "add props")
@@ -79,6 +78,11 @@ def check(manifest: Manifest, resource: Resource) -> Iterator[Finding]:
     for problem in keys.PROPS.judge(resource.props):
         yield _finding(manifest, resource, problem)
     yield from _required(manifest, resource.props)
+
+
+def check_resource(manifest: Manifest, resource: Resource) -> Iterator[Finding]:
+    """Yield what is wrong beside the props, whatever the resource is."""
+    yield from _unknown(manifest, resource.node, keys.RESOURCE)
 
 
 def check_top(manifest: Manifest) -> Iterator[Finding]:
@@ -140,7 +144,8 @@ def _stranger(manifest: Manifest, within: str, problem: Problem) -> Finding:
         return MISSPELT.at(place, cause, f"write {near[0]}")
     elsewhere = [at for at in _paths(keys.PROPS) if at.rpartition(".")[2] == name]
     if elsewhere:
-        better = elsewhere[0]
+        # Containers have some of the names as well, and are the rarer case.
+        better = min(elsewhere, key=lambda at: at.startswith("customContainerConfig"))
         cause = f"'{name}' is no key here: it belongs to {better.rpartition('.')[0] or 'props'}"
         return MISPLACED.at(place, cause, f"write it as {better}")
     return UNKNOWN.at(place, f"'{name}' is no key that is known here")
