@@ -4,7 +4,8 @@ IsoruntimeError
 ├── ConfigurationError
 │   ├── InvalidSettings
 │   ├── SandboxUnavailable
-│   └── CannotListen
+│   ├── CannotListen
+│   └── CannotRead
 ├── InvocationError
 │   ├── HandlerRaised
 │   │   └── HandlerNotLoaded
@@ -77,6 +78,12 @@ class CannotListen(ConfigurationError):
     """The address to listen on could not be had."""
 
     code = "cannot-listen"
+
+
+class CannotRead(ConfigurationError):
+    """What a command was to look at is not there, or cannot be read."""
+
+    code = "cannot-read"
 
 
 class ExitStatus(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Any, Final, NoReturn
 
 from isoruntime.cli import options
 from isoruntime.cli.text import BAD_USAGE, complain
+from isoruntime.errors import CannotRead
 from isoruntime.project import images
 from isoruntime.project.finding import ERROR, Finding
-from isoruntime.project.manifest import CannotRead
 from isoruntime.project.review import Review
 from isoruntime.settings.parse import closest
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from isoruntime.errors import ConfigurationError
+from isoruntime.errors import CannotRead
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind, Place
 
 if TYPE_CHECKING:
@@ -44,12 +44,6 @@ _NOTHING: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _WHOLE: Final = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
 _NUMBER: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _VARIABLE: Final = re.compile(r"\$\{\s*vars\.([\w.-]+)\s*\}")
-
-
-class CannotRead(ConfigurationError):
-    """What a command was to look at is not there, or cannot be read."""
-
-    code = "cannot-read"
 
 
 class Node:

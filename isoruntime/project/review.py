@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from isoruntime.errors import CannotRead
 from isoruntime.project import images, manifest
 from isoruntime.project.checks import (
     address,
@@ -19,7 +20,7 @@ from isoruntime.project.checks import (
 )
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind, Place
 from isoruntime.project.function import Function, ParseOptions, Start
-from isoruntime.project.manifest import CannotRead, Manifest, Resource, shown
+from isoruntime.project.manifest import Manifest, Resource, shown
 
 NOTHING_JUDGED: Final = Kind(
     "nothing-judged",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from isoruntime.cli import check
 from isoruntime.project import review, syntax
 from isoruntime.project.elf import examine
 from isoruntime.project.images import CUSTOM
+from tests.tools import checks_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -1103,3 +1106,28 @@ def test_the_projects_own_examples_lack_only_a_bootstrap(look: Looked) -> None:
     code, findings = look(str(ROOT / "examples"))
     assert (code, [one["id"] for one in findings]) == (1, ["bootstrap-missing"])
     assert set(CUSTOM) == {"custom", *(f"custom.debian{n}" for n in (10, 11, 12))}
+
+
+def test_the_page_about_the_checks_is_up_to_date() -> None:
+    assert checks_table.PAGE.read_text("utf-8") == checks_table.page()
+
+
+def test_the_names_of_findings_are_unique_and_in_kebab_case() -> None:
+    names = [kind.name for kind in review.kinds()]
+    assert len(names) == len(set(names))
+    assert [name for name in names if not re.fullmatch(r"[a-z]+(-[a-z]+)+", name)] == []
+
+
+def test_nothing_of_it_is_imported_on_the_way_to_serving() -> None:
+    question = (
+        "import sys, isoruntime.cli.serve, isoruntime.cli.options, isoruntime.runtime;"
+        "print([name for name in sys.modules if 'project' in name or name == 'yaml'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", question],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stdout == "[]\n"

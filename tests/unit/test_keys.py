@@ -104,11 +104,7 @@ class Comparison:
     def _object(self, theirs: dict[str, Any], ours: Shape, path: str) -> Iterator[str]:
         properties = theirs.get("properties") or {}
         if not properties:
-            if not isinstance(ours, MapOf):
-                yield f"{path}: a mapping with any names"
-            elif isinstance(theirs.get("additionalProperties"), dict):
-                named = theirs["additionalProperties"]
-                yield from self.differences(named, ours.shape, f"{path}.*")
+            yield from self._names(theirs, ours, path)
             return
         if isinstance(ours, Switched):
             yield from self._switched(theirs, ours, path)
@@ -123,6 +119,13 @@ class Comparison:
         for name in properties.keys() & ours.keys.keys():
             at = f"{path}.{name}" if path else name
             yield from self.differences(properties[name], ours.keys[name], at)
+
+    def _names(self, theirs: dict[str, Any], ours: Shape, path: str) -> Iterator[str]:
+        named = theirs.get("additionalProperties")
+        if not isinstance(ours, MapOf):
+            yield f"{path}: a mapping with any names"
+        elif isinstance(named, dict):
+            yield from self.differences(named, ours.shape, f"{path}.*")
 
     def _switched(
         self, theirs: dict[str, Any], ours: Switched, path: str
