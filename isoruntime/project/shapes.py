@@ -40,8 +40,13 @@ class Shape:
 
     def judge(self, node: Node) -> Iterator[Problem]:
         """Yield what is wrong with a value."""
-        if not node.is_open:
+        if node.is_open:
+            return
+        if self.takes(node):
             yield from self._judge(node)
+        else:
+            text = f"is {named(node.value)}, and has to be {self.wanted}"
+            yield Problem(TYPE, node, text)
 
     def _judge(self, node: Node) -> Iterator[Problem]:
         yield from ()
@@ -49,11 +54,6 @@ class Shape:
     def takes(self, node: Node) -> bool:
         """Tell whether a value is of the right type at all."""
         return True
-
-    def _wrong(self, node: Node) -> Problem:
-        return Problem(
-            TYPE, node, f"is {named(node.value)}, and has to be {self.wanted}"
-        )
 
 
 class Text(Shape):
@@ -69,9 +69,7 @@ class Text(Shape):
         return isinstance(node.value, str)
 
     def _judge(self, node: Node) -> Iterator[Problem]:
-        if not self.takes(node):
-            yield self._wrong(node)
-        elif self.longest and len(node.value) > self.longest:
+        if self.longest and len(node.value) > self.longest:
             length = len(node.value)
             yield Problem(
                 RANGE, node, f"has {length} letters, more than {self.longest}"
@@ -86,10 +84,6 @@ class Truth(Shape):
     def takes(self, node: Node) -> bool:
         """Tell whether it is a truth."""
         return isinstance(node.value, bool)
-
-    def _judge(self, node: Node) -> Iterator[Problem]:
-        if not self.takes(node):
-            yield self._wrong(node)
 
 
 class Number(Shape):
@@ -117,9 +111,6 @@ class Number(Shape):
         return not self.is_whole or value == int(value)
 
     def _judge(self, node: Node) -> Iterator[Problem]:
-        if not self.takes(node):
-            yield self._wrong(node)
-            return
         value = node.value
         if self.lowest is not None and value < self.lowest:
             yield Problem(RANGE, node, f"is {value}, less than {self.lowest}")
@@ -140,10 +131,10 @@ class OneOf(Shape):
 
     def takes(self, node: Node) -> bool:
         """Tell whether it is of the choices' type."""
-        return isinstance(node.value, type(self.choices[0]))
+        return type(node.value) is type(self.choices[0])
 
     def _judge(self, node: Node) -> Iterator[Problem]:
-        if isinstance(node.value, bool) or node.value not in self.choices:
+        if node.value not in self.choices:
             known = tuple(map(str, self.choices))
             name = str(node.value)
             yield Problem(CHOICE, node, f"is {named(node.value)}", name, known)
@@ -165,9 +156,6 @@ class ListOf(Shape):
         return isinstance(node.value, list)
 
     def _judge(self, node: Node) -> Iterator[Problem]:
-        if not self.takes(node):
-            yield self._wrong(node)
-            return
         count = len(node.value)
         if self.most and count > self.most:
             yield Problem(RANGE, node, f"has {count} entries, more than {self.most}")
@@ -190,9 +178,6 @@ class MapOf(Shape):
         return isinstance(node.value, dict)
 
     def _judge(self, node: Node) -> Iterator[Problem]:
-        if not self.takes(node):
-            yield self._wrong(node)
-            return
         for item in node.value.values():
             yield from self.shape.judge(item)
 
@@ -213,9 +198,6 @@ class Keys(Shape):
         return isinstance(node.value, dict)
 
     def _judge(self, node: Node) -> Iterator[Problem]:
-        if not self.takes(node):
-            yield self._wrong(node)
-            return
         strangers = [name for name in node.value if name not in self.keys]
         for name in self.required:
             # A misspelt key is one fault and not two.
@@ -246,7 +228,6 @@ class Either(Shape):
             if shape.takes(node):
                 yield from shape.judge(node)
                 return
-        yield self._wrong(node)
 
 
 class Switched(Shape):
