@@ -150,13 +150,15 @@ class Function:
 
     @cached_property
     def python(self) -> tuple[int, int] | None:
-        """The Python that runs the handler."""
-        if self.image is None:
-            return None
-        chosen = _PYTHON_IN_PATH.search(self.variable("ISORUNTIME_PYTHON"))
-        if chosen and self.start.is_ours:
-            return 3, int(chosen[1])
-        return self.image.python
+        """The Python that runs the handler, or the server that is started instead."""
+        image = self.image
+        if image is None or not self.is_custom:
+            return image and image.python
+        if self.start.is_ours:
+            chosen = _PYTHON_IN_PATH.search(self.variable("ISORUNTIME_PYTHON"))
+            return (3, int(chosen[1])) if chosen else image.python
+        named = f"{environment_of(self).get('PATH', '')}:{self.start.words[0]}"
+        return image.python if image.python_bin in named else image.system_python
 
     @cached_property
     def start(self) -> Start:

@@ -753,6 +753,23 @@ CASES = [
     ),
     Case(
         "import-missing",
+        listens("import flask\n"),
+        "code/server.py",
+        "'flask' is neither in the folder nor in Python 3.11's library",
+        1,
+    ),
+    Case(
+        "code-syntax",
+        lambda project: (
+            listens("if (n := 1): pass\n")(project),
+            project.says(("debian12", "debian10")),
+        ),
+        "code/server.py",
+        "Python 3.7 says",
+        1,
+    ),
+    Case(
+        "import-missing",
         puts("index.py", "import requests\ndef handler(event, context): ...\n"),
         "code/index.py",
         "'requests'",
@@ -1131,3 +1148,32 @@ def test_nothing_of_it_is_imported_on_the_way_to_serving() -> None:
         cwd=ROOT,
     )
     assert done.stdout == "[]\n"
+
+
+def test_the_command_runs_as_a_program_of_its_own(project: Project) -> None:
+    project.bootstrap.chmod(0o644)
+    done = subprocess.run(
+        [sys.executable, "-m", "isoruntime", "check", str(project.root)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "[bootstrap-not-executable]" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("1 error, 0 warnings; looked at")
+
+
+def test_colours_are_for_terminals_that_want_them(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    project.bootstrap.chmod(0o644)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    check.main([])
+    assert "\033[31merror\033[0m" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    check.main([])
+    assert "\033" not in capsys.readouterr().out

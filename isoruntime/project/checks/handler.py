@@ -96,7 +96,8 @@ def check(function: Function) -> Iterator[Finding]:
     if base is None or not base.is_dir():
         return
     search = _Search(function, base)
-    begun: list[str] = []
+    server = _server(function)
+    begun = [server.stem] if server else []
     for wanted in _wanted(function):
         module, dot, name = wanted.name.rpartition(".")
         if not (module and dot and name):
@@ -113,13 +114,21 @@ def check(function: Function) -> Iterator[Finding]:
 
 
 def _base(function: Function) -> Path | None:
-    """Return where modules are looked for first; None if no handler is."""
+    """Return where modules are looked for first; None if none are."""
     if function.told:
         settings = function.told.settings
         if settings.command or settings.upstream:
             return None
         return Path(settings.code_dir) if function.folder else None
+    if server := _server(function):
+        return server.parent
     return function.folder if function.runtime in BUILT_IN else None
+
+
+def _server(function: Function) -> Path | None:
+    """Return the script that is started instead of isoruntime, if it is Python."""
+    script = None if function.told or not function.is_custom else function.start.file
+    return script if script and script.suffix == ".py" else None
 
 
 def _dotted(module: str) -> str:
@@ -129,6 +138,9 @@ def _dotted(module: str) -> str:
 def _wanted(function: Function) -> Iterator[_Wanted]:
     if function.told:
         yield from _wanted_by_ours(function)
+        return
+    if function.is_custom:
+        # To other servers the names are words without a meaning.
         return
     for what, key, values in (
         ("handler", "handler", 2),
