@@ -38,6 +38,8 @@ class Parameters(NamedTuple):
     least: int
     #: None: any number
     most: int | None
+    #: it is a WSGI or ASGI application, as isoruntime tells one: by its arguments
+    is_application: bool = False
 
 
 def has_in_library(name: str, version: tuple[int, int]) -> bool:
@@ -116,10 +118,19 @@ def parameters_of(node: ast.stmt) -> Parameters | None:
     taken = node.args
     positional = len(taken.posonlyargs) + len(taken.args)
     least = positional - len(taken.defaults)
+    names = [one.arg for one in (*taken.posonlyargs, *taken.args)]
+    if _are_of_application(names, is_async=isinstance(node, ast.AsyncFunctionDef)):
+        return Parameters(least, positional, is_application=True)
     if any(default is None for default in taken.kw_defaults):
         # A keyword that has to be given never is.
         return Parameters(least, -1)
     return Parameters(least, None if taken.vararg else positional)
+
+
+def _are_of_application(names: list[str], *, is_async: bool) -> bool:
+    if names[-2:] == ["environ", "start_response"]:
+        return True
+    return names[-3:] == ["scope", "receive", "send"] or (is_async and len(names) >= 3)
 
 
 def imports_of(tree: ast.Module, package: str) -> Iterator[Import]:

@@ -591,6 +591,13 @@ CASES = [
         2,
     ),
     Case(
+        "listens-locally",
+        serves_otherwise("python3", "-m", "flask", "run", "--port", "9000"),
+        "s.yaml",
+        "told no other address",
+        21,
+    ),
+    Case(
         "listens-locally-in-code",
         listens("app.run(host='127.0.0.1', port=9000)\n"),
         "code/server.py",
@@ -1177,3 +1184,50 @@ def test_colours_are_for_terminals_that_want_them(
     monkeypatch.setenv("NO_COLOR", "1")
     check.main([])
     assert "\033" not in capsys.readouterr().out
+
+
+def test_a_function_that_speaks_http_needs_no_handler(
+    project: Project, look: Looked
+) -> None:
+    project.says(
+        ("Type: timer", "Type: http"),
+        (
+            '{cronExpression: "@every 1h", enable: true}',
+            "{authType: anonymous, methods: [GET]}",
+        ),
+    )
+    for source in (
+        "def handler(environ, start_response): ...\n",
+        "async def handler(scope, receive, send): ...\n",
+    ):
+        project.put("index.py", source)
+        assert look() == (0, [])
+    (project.code / "index.py").unlink()
+    project.put("web.py", "app = print\n")
+    project.says((VARIABLE, "ISORUNTIME_HTTP: web.app"))
+    assert look() == (0, [])
+    project.says(("ISORUNTIME_HTTP: web.app", "ISORUNTIME_COMMAND: ls -l"))
+    assert [one["id"] for one in look()[1]] == ["http-trigger-unanswered"]
+    project.says(("ISORUNTIME_COMMAND: ls -l", "ISORUNTIME_UPSTREAM: node server.js"))
+    assert look() == (0, [])
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "pip install flask gunicorn\nexec python3 -m http.server 9000\n",
+        "exec gunicorn -b 0.0.0.0:9000 app:app\n",
+        "exec gunicorn -c conf.py app:app\n",
+        'exec uvicorn app:app --host 0.0.0.0 --port "$PORT"\n',
+        "UVICORN_HOST=0.0.0.0 UVICORN_PORT=9000 exec uvicorn app:app\n",
+        "flask --app x db upgrade && exec node server.js\n",
+    ],
+)
+def test_servers_that_listen_everywhere_or_cannot_be_judged_are_fine(
+    project: Project, look: Looked, script: str
+) -> None:
+    project.says(
+        ("          - --max-workers\n", ""), ('          - "4"\n', '          - "x"\n')
+    )
+    project.starts_with(f"#!/bin/bash\n{script}")
+    assert look() == (0, [])

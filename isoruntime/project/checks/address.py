@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from itertools import dropwhile
 from typing import Final, NamedTuple
 
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind, Place
@@ -153,8 +154,7 @@ def _health(function: Function) -> Iterator[Finding]:
 
 def _place(function: Function, line: Line) -> Place | None:
     """Return where a line stands, if it may be the one that starts the server."""
-    names = {word.rpartition("/")[2] for word in line.words}
-    if line.number and line.words[0] != "exec" and not names & set(_SERVERS):
+    if line.number and line.words[0] != "exec" and not _server_of(line.words):
         return None
     file = function.start.file
     return (
@@ -167,19 +167,23 @@ def _place(function: Function, line: Line) -> Place | None:
 def _of_command(function: Function, line: Line, place: Place) -> Iterator[Finding]:
     if any("$" in word for word in line.words):
         return
-    server = next(
-        (
-            name
-            for name in _SERVERS
-            if name in {w.rpartition("/")[2] for w in line.words}
-        ),
-        "",
-    )
+    server = _server_of(line.words)
     told = _told(line.words, is_server=bool(server))
     host, port = told
     if server and not _is_configured(function, line.words):
         host, port = host or _SERVERS[server][0], port or _SERVERS[server][1]
     yield from _judged(function, place, _Address(host, port), told, (LOCAL, PORT))
+
+
+def _server_of(words: list[str]) -> str:
+    """Return the name of the server that a command runs, if it is one that is known."""
+    rest = [*dropwhile(lambda word: word in ("exec", "env") or "=" in word, words)]
+    if rest[:1] and rest[0].rpartition("/")[2].startswith("python"):
+        rest = rest[2:] if rest[1:2] == ["-m"] else []
+    name = rest[0].rpartition("/")[2] if rest else ""
+    # Flask has other commands as well.
+    is_known = name in _SERVERS and (name != "flask" or "run" in rest)
+    return name if is_known else ""
 
 
 def _is_configured(function: Function, words: list[str]) -> bool:

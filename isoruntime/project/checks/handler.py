@@ -74,6 +74,14 @@ IMPORT: Final = Kind(
     "Unable to import module 'index'",
 )
 
+HTTP: Final = Kind(
+    "http-trigger-unanswered",
+    WARNING,
+    "The function has an HTTP trigger, and is for events: a command, or a handler that is no WSGI or ASGI application, and --http names none. "
+    "Requests that come through the trigger are answered with 404.",
+    "invoke it through the API or an SDK, or give --http an application",
+)
+
 _MOST_NAMES: Final = 8
 #: Enough to follow what a function of one's own consists of.
 _MOST_MODULES: Final = 500
@@ -110,6 +118,8 @@ def check(function: Function) -> Iterator[Finding]:
         if path.suffix == ".py":
             begun.append(_dotted(module))
             yield from _function(path, wanted, name)
+            if wanted.what == "handler" and _is_for_events(path, name):
+                yield from _http(function)
     yield from search.imports(begun)
 
 
@@ -118,6 +128,7 @@ def _base(function: Function) -> Path | None:
     if function.told:
         settings = function.told.settings
         if settings.command or settings.upstream:
+            # There is nothing to import.
             return None
         return Path(settings.code_dir) if function.folder else None
     if server := _server(function):
@@ -161,6 +172,8 @@ def _wanted_by_ours(function: Function) -> Iterator[_Wanted]:
         ("hook", "pre_freeze", 1),
         ("application", "http", 0),
     ):
+        if attribute == "handler" and not settings.takes_events:
+            continue
         if name := settings.value_of(attribute):
             place = _place(function, settings.source(attribute))
             yield _Wanted(what, str(name), place, values)
@@ -174,12 +187,34 @@ def _place(function: Function, source: str) -> Place:
     return function.start.place
 
 
-def ignored(function: Function) -> Iterator[Finding]:
-    """Yield a handler of s.yaml that isoruntime passes over."""
-    handler = function.props.text("handler")
-    if not (function.told and handler):
+def _is_for_events(path: Path, name: str) -> bool:
+    tree = syntax.parse(path)
+    defined = (modules.names_in(tree) or {}).get(name) if tree else None
+    taken = modules.parameters_of(defined) if defined else None
+    return taken is not None and not taken.is_application
+
+
+def _http(function: Function) -> Iterator[Finding]:
+    """Yield the HTTP triggers of a function that is for events only."""
+    told, triggers = function.told, function.props.get("triggers")
+    if told is None or told.settings.http or triggers is None:
         return
-    settings = function.told.settings
+    for trigger in triggers.items:
+        if trigger.text("triggerType") == "http" and function.manifest:
+            place = function.manifest.place(trigger)
+            yield HTTP.at(place, "requests through this trigger are answered with 404")
+
+
+def ignored(function: Function) -> Iterator[Finding]:
+    """Yield what of s.yaml isoruntime passes over: a handler, an HTTP trigger."""
+    handler, told = function.props.text("handler"), function.told
+    if told and told.settings.command:
+        yield from _http(function)
+    if not (told and handler and told.settings.takes_events):
+        return
+    settings = told.settings
+    if settings.command or settings.upstream:
+        return
     if settings.source("handler") == "default" and settings.handler != handler:
         cause = (
             f"'{handler}' is no module.function: {settings.handler} is taken instead"
@@ -227,6 +262,8 @@ def _function(path: Path, wanted: _Wanted, name: str) -> Iterator[Finding]:
 
 
 def _fits(taken: modules.Parameters, values: int) -> bool:
+    if taken.is_application and values == 2:
+        return True
     return taken.least <= values and (taken.most is None or values <= taken.most)
 
 

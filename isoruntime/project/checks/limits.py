@@ -137,7 +137,10 @@ def _package(function: Function) -> Iterator[Finding]:
         return
     size = _size(str(folder))
     if size > _LARGEST_PACKAGE_MB * _MB:
-        cause = f"the folder holds {size // _MB} MB, and a zip may have 500"
+        cause = (
+            f"the folder holds {size // _MB} MB with what .fcignore leaves out, and a "
+            "zip may have 500"
+        )
         yield PACKAGE_TOO_LARGE.at(function.place("code"), cause)
 
 

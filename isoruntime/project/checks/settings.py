@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -48,13 +49,6 @@ HOOK: Final = Kind(
     "switch it on.",
     "add instanceLifecycleConfig.preStop with a handler and a timeout",
 )
-HTTP: Final = Kind(
-    "http-trigger-unanswered",
-    WARNING,
-    "The function has an HTTP trigger, and isoruntime is given no HTTP application: "
-    "requests that come through the trigger are answered with 404.",
-    "invoke it through the API or an SDK, or give --http an application",
-)
 
 
 def check(function: Function) -> Iterator[Finding]:
@@ -71,14 +65,11 @@ def check(function: Function) -> Iterator[Finding]:
         yield from _hooks(function, told.settings)
 
 
-def _is_given(settings: Settings, name: str) -> bool:
-    return settings.source(name).startswith(("--", "ISORUNTIME_"))
-
-
 def _workers(function: Function, settings: Settings) -> Iterator[Finding]:
     wanted = function.props.number("instanceConcurrency")
-    # The default depends on the processors there.
-    most = settings.max_workers if _is_given(settings, "max_workers") else 32
+    # The default grows with the processors.
+    default = max(32, 4 * math.ceil(function.props.number("cpu") or 1))
+    most = settings.max_workers if settings.is_chosen("max_workers") else default
     if wanted and wanted > most:
         cause = (
             f"instanceConcurrency is {wanted:g}, and there are at most {most} workers"
@@ -94,11 +85,11 @@ def _times(function: Function, settings: Settings) -> Iterator[Finding]:
     ):
         limit = function.props.number(key)
         value = settings.value_of(name)
-        if limit and _is_given(settings, name) and value > limit:
+        if limit and settings.is_chosen(name) and value > limit:
             cause = f"{settings.source(name)} is {value:g} s, and {key} is {limit:g} s"
             yield TIMEOUT.at(function.place(key), cause)
     memory = function.props.number("memorySize")
-    if memory and _is_given(settings, "memory_mb") and settings.memory_mb > memory:
+    if memory and settings.is_chosen("memory_mb") and settings.memory_mb > memory:
         cause = (
             f"{settings.source('memory_mb')} is {settings.memory_mb} MB, and memorySize "
             f"is {memory:g}"
@@ -112,12 +103,3 @@ def _hooks(function: Function, settings: Settings) -> Iterator[Finding]:
             f"{settings.source('pre_stop')} is given, and preStop is not switched on"
         )
         yield HOOK.at(function.place("instanceLifecycleConfig"), cause)
-    triggers = function.props.get("triggers")
-    for trigger in triggers.items if triggers else []:
-        if trigger.text("triggerType") == "http" and not settings.http:
-            place = (
-                function.manifest.place(trigger)
-                if function.manifest
-                else function.place()
-            )
-            yield HTTP.at(place, "requests through this trigger are answered with 404")
