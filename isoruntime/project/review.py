@@ -81,6 +81,8 @@ class Review:
                 self._look_at_folder(path, runtime)
                 return
             path = named[0]
+        if path.suffix not in (".yaml", ".yml", ".json"):
+            raise CannotRead(f"{path} is no s.yaml: give a folder, a .yaml or a .json")
         self._look_at_manifest(path)
 
     def _look_at_folder(self, folder: Path, runtime: str) -> None:

@@ -1093,6 +1093,7 @@ def test_nothing_of_the_users_is_run(project: Project, look: Looked) -> None:
     ("words", "problem"),
     [
         (["nowhere"], "nowhere does not exist: give a folder or an s.yaml"),
+        ([__file__], "is no s.yaml: give a folder, a .yaml or a .json"),
         (["--jsn"], "did you mean --json?"),
         (["--runtime", "custom.debian21"], "did you mean custom.debian1"),
         (["a", "b"], "'b' is not understood"),
@@ -1231,3 +1232,10 @@ def test_servers_that_listen_everywhere_or_cannot_be_judged_are_fine(
     )
     project.starts_with(f"#!/bin/bash\n{script}")
     assert look() == (0, [])
+
+
+def test_the_fix_of_a_package_can_be_copied(project: Project, look: Looked) -> None:
+    project.vendors("numpy", "cp311-cp311-macosx_11_0_arm64")
+    project.says(("debian12", "debian11"))
+    (finding,) = look()[1]
+    assert finding["fix"].endswith("--only-binary=:all: --python-version 3.12 numpy")

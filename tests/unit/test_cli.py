@@ -82,11 +82,7 @@ def test_the_version_is_told(words: tuple[str, ...]) -> None:
     ("words", "problem"),
     [
         (("srve",), "'srve' is not a command: did you mean serve?"),
-<<<<<<< HEAD
         (("nonsense",), f"the commands are {', '.join(COMMANDS)}"),
-=======
-        (("nonsense",), "the commands are serve, check, doctor, version"),
->>>>>>> 7393e77 (Explain every finding on a page of its own)
         (("index.handler",), "to run this handler, isoruntime serve index.handler"),
         (("--port", "1"), "--port stands where a command should"),
         (("version", "--all"), "version takes no arguments: leave out --all"),

@@ -106,7 +106,8 @@ def check(function: Function) -> Iterator[Finding]:
             faults = [*_of_distribution(path.parent, target)]
             if faults:
                 judged |= _recorded(path.parent)
-                yield from _findings(path, faults, target)
+                name = path.parent.name.partition("-")[0]
+                yield from _findings(path, faults, target, name)
     yield from _libraries(
         [path for path in files if path not in judged], folder, target
     )
@@ -131,10 +132,12 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield Path(where) / name
 
 
-def _findings(path: Path, faults: list[_Fault], target: Image) -> Iterator[Finding]:
-    for fault in faults:
-        fix = fault.kind.fix.replace("3.11", target.python_text)
-        yield fault.kind.at(Place(shown(path)), fault.cause, fix)
+def _findings(
+    path: Path, faults: list[_Fault], target: Image, package: str
+) -> Iterator[Finding]:
+    for kind, cause in faults:
+        fix = kind.fix.replace("3.11", target.python_text).replace("...", package)
+        yield kind.at(Place(shown(path)), cause, fix)
 
 
 # What packages say of themselves.
@@ -253,7 +256,7 @@ def _libraries(files: list[Path], folder: Path, target: Image) -> Iterator[Findi
     for (package, cause), paths in groups.items():
         more = f" (and {len(paths) - 1} more of it)" if len(paths) > 1 else ""
         fault = _Fault(faults[paths[0]].kind, f"{package}: {cause}{more}")
-        yield from _findings(paths[0], [fault], target)
+        yield from _findings(paths[0], [fault], target, package)
 
 
 def _stem(path: Path) -> Path:
