@@ -138,6 +138,7 @@ class Runtime:
             ),
             os.urandom,
             phases=_phases(settings),
+            is_server=bool(settings.upstream),
             error_details=cast("Details", settings.error_details),
             leftovers=settings.leftovers,
         )

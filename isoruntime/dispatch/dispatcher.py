@@ -74,10 +74,14 @@ class Dispatcher:
         random: Callable[[int], bytes],
         *,
         phases: frozenset[Phase] = frozenset({Phase.INVOKE}),
+        is_server: bool = False,
         error_details: Details = "summary",
         leftovers: str = "kill",
     ) -> None:
-        """`phases` are those the function has code for; `random` draws nonces."""
+        """`phases` are those the function has code for; `random` draws nonces.
+
+        `is_server`: it may have code for all of them, and only says so when it is asked.
+        """
         self._loop = loop
         self.pool = pool
         self.journal = journal
@@ -86,7 +90,7 @@ class Dispatcher:
         self._phases = phases
         self._error_details = error_details
         self.leftovers = leftovers
-        self.has_initializer = Phase.INITIALIZE in phases
+        self.has_initializer = Phase.INITIALIZE in phases and not is_server
         #: what a server that speaks HTTP is sent to initialize it
         self.initialize_request: bytes | None = None
         self.timeout_s = limits.timeout_s
