@@ -114,7 +114,10 @@ def answer_of(
 ) -> Answer:
     """Return the answer to an invocation that ended with `outcome`."""
     if isinstance(outcome, Response):
-        return answer_with(outcome, on_platform=False)
+        answer = answer_with(outcome, on_platform=False)
+        # Also where the server leaves it to its status to say so.
+        answer.fc_status = "404" if outcome.is_failure else "200"
+        return answer
     if not isinstance(outcome, (InvocationError, RuntimeFault)):
         return Answer(200, outcome, _OCTETS, "200", [])
     body = (
@@ -156,12 +159,11 @@ def http_answer_of(
 def answer_with(response: Response, *, on_platform: bool) -> Answer:
     """Return a function's own answer as it is sent."""
     head = response.head
-    failed = response.is_failure and head.fc_status
     return Answer(
         head.status,
         b"" if head.status in BODILESS else response.body,
         head.content_type,
-        "404" if failed else "200",
+        head.fc_status or "200",
         head.headers_for(on_platform=on_platform),
         reason=head.reason,
         length=head.length,

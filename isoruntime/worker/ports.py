@@ -19,6 +19,10 @@ class PortsTaken(Exception):
     """No port was free."""
 
 
+class NoNetwork(Exception):
+    """This process may have no sockets of a network."""
+
+
 def private_port() -> tuple[int, socket.socket]:
     """Return a free port, and what keeps it from other workers while it is open.
 
@@ -27,7 +31,7 @@ def private_port() -> tuple[int, socket.socket]:
     do.
 
     Raises:
-        PermissionError: there is no network for this process.
+        NoNetwork: there is none for this process.
         PortsTaken: none was free.
     """
     for _ in range(_TRIES):
@@ -37,11 +41,11 @@ def private_port() -> tuple[int, socket.socket]:
             lock.bind(f"\0isoruntime-port-{port}")
             if _is_free(port):
                 return port, lock
-        except PermissionError:
-            lock.close()
-            raise
         except OSError:
             pass
+        except NoNetwork:
+            lock.close()
+            raise
         lock.close()
     raise PortsTaken(
         f"None of {_TRIES} ports tried from {_FIRST} to {_FIRST + _COUNT} is free"
@@ -49,12 +53,14 @@ def private_port() -> tuple[int, socket.socket]:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET) as probe:
+    try:
+        probe = socket.socket(socket.AF_INET)
+    except OSError as error:
+        raise NoNetwork(str(error)) from error
+    with probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
-        except PermissionError:
-            raise
         except OSError:
             return False
     return True

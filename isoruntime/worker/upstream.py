@@ -25,7 +25,12 @@ from isoruntime.worker.child import Child
 from isoruntime.worker.endings import EndedLike
 from isoruntime.worker.http1 import Malformed, ResponseReader
 from isoruntime.worker.load import LoadError
-from isoruntime.worker.ports import PortsTaken, listening_ports, private_port
+from isoruntime.worker.ports import (
+    NoNetwork,
+    PortsTaken,
+    listening_ports,
+    private_port,
+)
 
 if TYPE_CHECKING:
     from isoruntime.contract.http import Request
@@ -104,7 +109,7 @@ class Upstream:
             return 0, [word.replace(_SOCKET, path) for word in self._argv]
         try:
             port, self._port_lock = private_port()
-        except PermissionError:
+        except NoNetwork:
             raise LoadError(
                 "UserCodeError",
                 "There is no network for the server to listen on (--network none): "

@@ -166,12 +166,15 @@ class Server:
         command: Sequence[str] = (sys.executable, "-m", "isoruntime", "serve"),
         prefix: Sequence[str] = (),
         within: float = 20,
+        belongs: str = "",
     ) -> None:
+        """`belongs`: part of the command line of what workers have beside them."""
         self._argv = [*prefix, *command, *([handler] if handler else [])]
         self._argv += ["--port", "0", "--host", "127.0.0.1"]
         self._argv += ["--code-dir", str(code_dir), "--env", MARK, *options]
         self._has_prefix = bool(prefix)
         self._within = within
+        self._belongs = belongs
         self._mark = f"{os.getpid()}-{id(self)}-{time.monotonic_ns()}"
         self._temp_dir = temp_folder()
         # Others than root must get through to it, since workers may be others.
@@ -324,9 +327,19 @@ class Server:
         return [worker.pid for zygote in self.zygotes for worker in zygote.children()]
 
     def strays(self) -> list[psutil.Process]:
-        """Return what there is below the front end but zygotes and workers."""
+        """Return what there is below the front end but zygotes, workers and theirs."""
+        return [one for one in self._below() if not self._is_theirs(one)]
+
+    def beside_workers(self) -> list[psutil.Process]:
+        """Return the processes that belong to workers, such as servers of the user's."""
+        return [one for one in self._below() if self._is_theirs(one)]
+
+    def _below(self) -> list[psutil.Process]:
         below = self.front_end.children(recursive=True)
         return [one for one in below if "isoruntime" not in _command_of(one)]
+
+    def _is_theirs(self, process: psutil.Process) -> bool:
+        return bool(self._belongs) and self._belongs in _command_of(process)
 
     # Output
 
