@@ -9,11 +9,12 @@ handler changes in them ends with its invocation.
 from __future__ import annotations
 
 import json
-import logging
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Mapping
 
 #: What the built-in runtime assumes where it is not told.
@@ -123,7 +124,14 @@ class Tracing:
         return "<Tracing>"
 
 
-class Context:
+class _Attributes:
+    """Where a context keeps what it has: the platform's attributes in a dictionary."""
+
+    # What is not the platform's stays out of `vars`.
+    __slots__ = ("__dict__", "__weakref__", "_clock", "_deadline")
+
+
+class Context(_Attributes):
     """The second argument of every handler, and the only one of every hook.
 
     `fields` are header values by the names `contract.headers` gives them; pass the
@@ -131,8 +139,8 @@ class Context:
     seconds of `clock`. `vars(context)` is what it is in the built-in runtime.
     """
 
-    # What is not the platform's stays out of `vars`.
-    __slots__ = ("__dict__", "__weakref__", "_clock", "_deadline")
+    __slots__ = ()
+    logger: logging.Logger
 
     def __init__(
         self,
@@ -155,7 +163,34 @@ class Context:
         self.log_project = values.log_project
         self.log_store = values.log_store
         self.retry_count = values.retry_count
+        logging = sys.modules.get("logging")
+        if logging is not None:
+            self.logger = logging.root
+
+    # Whoever has not imported `logging` hardly asks for a logger, see `records`.
+
+    def __getattr__(self, name: str) -> logging.Logger:
+        if name == "logger":
+            return self._logger()
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}",
+            name=name,
+            obj=self,
+        )
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """Everything that the platform tells, the logger among it."""
+        attributes: dict[str, Any] = _Attributes.__dict__["__dict__"].__get__(self)
+        if "logger" not in attributes:
+            self._logger()
+        return attributes
+
+    def _logger(self) -> logging.Logger:
+        import logging
+
         self.logger = logging.root
+        return self.logger
 
     def getLogger(self) -> logging.Logger:  # noqa: N802 - the built-in runtime's name
         """Return the logger whose records carry this invocation's request id."""
@@ -267,6 +302,8 @@ class _Values:
         try:
             items = json.loads(a2b_base64(self._baggages))
         except (ValueError, RecursionError) as error:
+            import logging
+
             logging.getLogger(__name__).warning("unreadable baggage: %s", error)
             return {}
         return items if isinstance(items, dict) else {}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from isoruntime.contract.encoding import encode
 from isoruntime.wire.frames import Kind
 from isoruntime.wire.pipes import CANCELLATION_AT
+from isoruntime.worker import records
 from isoruntime.worker.context import Context
 from isoruntime.worker.coroutines import DeadlinePassed, is_coroutine, wait_for
 from isoruntime.worker.load import load
@@ -201,6 +202,8 @@ def _python_functions(order: LoadOrder) -> Functions:
 
 
 def _event_runner(handler: Callable[..., Any]) -> Runner:
+    records.prepare_for(handler)
+
     def run(call: Call) -> Reply:
         value = handler(call.body, call.context)
         if is_coroutine(value):
@@ -214,6 +217,8 @@ def _event_runner(handler: Callable[..., Any]) -> Runner:
 
 
 def _hook_runner(hook: Callable[..., Any]) -> Runner:
+    records.prepare_for(hook)
+
     def run(call: Call) -> Reply:
         value = hook(call.context)
         if is_coroutine(value):

@@ -32,7 +32,7 @@ from isoruntime.wire.pipes import (
     read_frame,
     write_frame,
 )
-from isoruntime.worker import output
+from isoruntime.worker import output, records
 from isoruntime.worker.endings import EndedLike
 from isoruntime.worker.faults import fault_of, load_fault_body
 from isoruntime.worker.functions import Call, load_functions
@@ -192,7 +192,7 @@ class Worker:
         call = Call(
             request, self._trace_fd, self._order.max_response_bytes, self._send_piece
         )
-        output.begin(call.request_id)
+        records.begin(call.request_id)
         if self._order.credentials_in_environment:
             _publish_credentials(call.fields)
         kind, meta, body = self._call(functions.by_kind[request.kind], call)

@@ -1,19 +1,14 @@
-"""What user code writes: standard streams that lose nothing, and `logging`."""
+"""What user code writes: standard streams that lose nothing, and log records."""
 
 from __future__ import annotations
 
 import array
 import io
-import logging
 import sys
-import time
 from fcntl import ioctl
 from termios import FIONREAD
 
-#: What is printed where no invocation is being run: at import.
-NO_REQUEST = "-"
-
-_request_id = NO_REQUEST
+from isoruntime.worker import records
 
 
 class OutputStream(io.TextIOWrapper):
@@ -37,38 +32,14 @@ def _open(fd: int) -> OutputStream:
     )
 
 
-def _name_request(record: logging.LogRecord) -> bool:
-    record.fc_request_id = _request_id
-    return True
-
-
 def install(log_level: str) -> None:
-    """Set up stdout, stderr and the root logger as the built-in runtime does.
-
-    Source of the record format: fc-contract.md 3.2.
-    """
+    """Set up stdout, stderr and the root logger as the built-in runtime does."""
     for name, fd in (("stdout", 1), ("stderr", 2)):
         stream = _open(fd)
         # Both names: user code that restores `sys.__stdout__` gets ours as well.
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    formatter = logging.Formatter(
-        "%(asctime)s.%(msecs)03dZ %(fc_request_id)s [%(levelname)s] %(message)s",
-        "%Y-%m-%dT%H:%M:%S",
-    )
-    formatter.converter = time.gmtime
-    handler = logging.StreamHandler(sys.stdout)
-    handler.addFilter(_name_request)
-    handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(log_level)
-
-
-def begin(request_id: str) -> None:
-    """Name the invocation that log records belong to from now on."""
-    global _request_id  # noqa: PLW0603 - one invocation at a time, by design
-    _request_id = request_id
+    records.expect(sys.stdout, log_level)
 
 
 def flush() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.server import Serve, Server
+from tests.support.server import HANDLERS, Serve, Server
 
 FAILED = ", Error: Unhandled function error"
 #: Ends every piece but the last of a line that was too long.
@@ -183,3 +184,63 @@ def test_as_json_every_line_is_an_object_of_its_request(serve: Serve) -> None:
     assert {r["requestId"] for r in records[1:]} == {
         f"json-{number}" for number in range(len(events))
     }
+
+
+RECORD = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z it \[INFO\] said "
+
+
+@pytest.mark.parametrize("preload", ["always", "never"])
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [("inside", "inside"), ("through_context", "through the context")],
+)
+def test_records_look_the_same_however_late_logging_is_imported(
+    serve: Serve, handler: str, said: str, preload: str
+) -> None:
+    server = serve(f"logs.{handler}", "--preload", preload)
+    assert server.invoke("", request_id="it").status == 200
+    _, record, _ = server.log_of("it")
+    assert re.fullmatch(RECORD + said, record)
+
+
+def test_a_handler_that_does_not_log_does_not_import_logging(
+    serve: Serve, code_dir: Path
+) -> None:
+    source = "import sys\n\ndef handler(event, context):\n    return str('logging' in sys.modules)\n"
+    (code_dir / "index.py").write_text(source)
+    assert serve("index.handler", code_dir=code_dir).invoke("").body == b"False"
+
+
+def test_logging_is_there_before_the_fork_for_who_takes_it_from_the_context(
+    serve: Serve,
+) -> None:
+    assert serve("logs.through_context").invoke("").body == b"true"
+
+
+def test_a_logger_nobody_could_foresee_is_in_the_context_all_the_same(
+    serve: Serve, code_dir: Path
+) -> None:
+    source = (HANDLERS / "logs.py").read_text()
+    unforeseen = (
+        source[: source.index("def is_imported")]
+        + source[source.index("def unforeseen") :]
+    )
+    (code_dir / "index.py").write_text(unforeseen)
+    server = serve("index.unforeseen", code_dir=code_dir)
+    answer = server.invoke("", request_id="it")
+    assert "logger" in json.loads(answer.body)
+    _, record, _ = server.log_of("it")
+    assert re.fullmatch(RECORD + "info", record)
+
+
+def test_a_file_of_the_user_s_is_never_taken_for_logging(
+    serve: Serve, code_dir: Path
+) -> None:
+    (code_dir / "logging.py").write_text("raise SystemExit('read')\n")
+    (code_dir / "index.py").write_text(
+        "import logging\n\ndef handler(event, context):\n    logging.info('said so')\n"
+    )
+    server = serve("index.handler", code_dir=code_dir)
+    assert server.invoke("", request_id="it").status == 200
+    _, record, _ = server.log_of("it")
+    assert re.fullmatch(RECORD + "so", record)
