@@ -58,6 +58,8 @@ _MAX_YOUNG_DEATHS = 5
 #: Sampling of memory goes on for so long after the last lease.
 _UNWATCHED_S = 1.0
 _UNFORKED_RETRY_S = 0.5
+#: Where no worker serves twice, so many lie ready. Half of them are replaced at a time.
+_STOCK = 8
 
 
 class Demand(Protocol):
@@ -318,15 +320,26 @@ class WorkerPool:
             return
         waiting = self.demand.waiting if self.demand is not None else 0
         size = self.size
-        wanted = self.busy + waiting + (1 if self.busy or waiting else 0)
+        wanted = self.busy + waiting + (self._spares if self.busy or waiting else 0)
         wanted = min(size.max_workers, max(size.min_workers, wanted))
-        missing = wanted - self.busy - self.booting - len(self._idle)
+        existing = self.busy + self.booting + len(self._idle)
+        missing = wanted - existing
         if missing > 0 and self.supervisor.imports_in_worker:
             # An import may take a second of a core: one worker tries it out first.
             missing = missing if self.busy or self._idle else 1 - self.booting
-        for _ in range(missing):
-            self._fork(zygote)
+        is_urgent = waiting or existing < size.min_workers
+        if is_urgent or missing >= min(self._spares, size.max_workers) // 2:
+            for _ in range(missing):
+                self._fork(zygote)
         self._watch_surplus()
+
+    @property
+    def _spares(self) -> int:
+        """How many workers are kept ready beyond those at work."""
+        if self.size.max_invocations != 1 or self.supervisor.imports_in_worker:
+            return 1
+        # Every invocation takes one for good; several forked in one go cost less.
+        return _STOCK
 
     def _fork(self, zygote: Zygote) -> None:
         slot = next(self._slots)
@@ -349,7 +362,7 @@ class WorkerPool:
             return
         now, size = self._loop.now(), self.size
         surplus = min(
-            len(self._idle) - (1 if self.busy else 0),
+            len(self._idle) - (self._spares if self.busy else 0),
             len(self._idle) + self.busy + self.booting - size.min_workers,
         )
         for worker in self._idle[: max(0, surplus)]:

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from isoruntime.sandbox import _libc
 from isoruntime.sandbox.descriptors import open_now
@@ -41,6 +41,8 @@ _LOOK_AGAIN_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 #: Sent by the kernel when the front end ends. A real-time signal near the end of the
 #: range, where neither libraries nor users look for one.
 _ORPHANED = signal.SIGRTMAX - 3
+#: So many workers are forked before the first of them is handed over.
+_MOST_FORKS = 4
 #: A body that would not fit into one message says so instead.
 _MAX_FAULT_BODY = 64 * 1024
 
@@ -125,6 +127,17 @@ def _name_the_user() -> None:
     except KeyError:
         for name in ("LOGNAME", "USER"):
             os.environ.setdefault(name, worker_main.USER_NAME)
+
+
+class _Berth(NamedTuple):
+    """What is made ready for a worker before it is forked."""
+
+    slot: int
+    pipes: Pipes
+    cell: Cell
+    group: str
+    #: for its temporary files
+    folder: str | None
 
 
 class ZygoteServer:
@@ -241,7 +254,7 @@ class ZygoteServer:
 
     def _act_on(self, fd: int) -> None:
         if fd == self._control.fileno():
-            self._take_order()
+            self._take_orders()
         elif fd == self._wake_r:
             self._drain_wakeups()
             self._reap()
@@ -283,17 +296,41 @@ class ZygoteServer:
         except BlockingIOError:
             pass
 
-    def _take_order(self) -> None:
+    def _take_orders(self) -> None:
+        """Carry out what has been ordered, forks that follow each other in one go.
+
+        After a fork every page that we write to is copied first; what is done for several
+        workers before the next fork writes to most of the same pages.
+        """
+        slots: list[int] = []
+        data = self._receive()
+        while data is not None:
+            kind, fields = protocol.decode(data)
+            if kind == "fork":
+                slots.append(fields["slot"])
+            else:
+                self._fork(slots)
+                slots = []
+                self._carry_out(kind, fields)
+            if len(slots) == _MOST_FORKS:
+                break
+            data = self._receive(socket.MSG_DONTWAIT)
+        self._fork(slots)
+
+    def _receive(self, flags: int = 0) -> bytes | None:
+        """Return an order; None if there is none at present."""
         try:
-            data = self._control.recv(protocol.MAX_MESSAGE)
+            data = self._control.recv(protocol.MAX_MESSAGE, flags)
+        except BlockingIOError:
+            return None
         except ConnectionError:
             data = b""
         if not data:
             self._end()
-        kind, fields = protocol.decode(data)
-        if kind == "fork":
-            self._fork(fields["slot"])
-        elif kind == "kill":
+        return data
+
+    def _carry_out(self, kind: str, fields: dict[str, Any]) -> None:
+        if kind == "kill":
             self._kill(fields["slot"])
         elif kind == "watch":
             self._is_watching = fields["on"]
@@ -302,35 +339,53 @@ class ZygoteServer:
             self._is_dismissed = True
             self._end()
 
-    def _fork(self, slot: int) -> None:
-        pipes = Pipes(split_output=self._order.split_output)
+    def _fork(self, slots: list[int]) -> None:
+        berths = [self._make_berth(slot) for slot in slots]
+        born = [(berth, *self._fork_into(berth)) for berth in berths]
+        for berth, pid, pidfd in born:
+            if pid:
+                self._hand_over(berth.slot, pid, pidfd, berth.pipes)
+
+    def _make_berth(self, slot: int) -> _Berth:
         cell = self._cells.take()
-        group = self._groups.take(slot)
-        is_strict = self._walls.policy.is_strict
-        folder = worker_folder(cell.folder, slot, cell.uid) if cell.folder else None
+        return _Berth(
+            slot,
+            Pipes(split_output=self._order.split_output),
+            cell,
+            self._groups.take(slot),
+            worker_folder(cell.folder, slot, cell.uid) if cell.folder else None,
+        )
+
+    def _fork_into(self, berth: _Berth) -> tuple[int, int]:
+        """Return the worker's pid, 0 if the system refused it, and its pidfd or -1."""
+        slot, pipes, cell, group, folder = berth
         pidfd = -1
         try:
-            if is_strict:
+            if self._walls.policy.is_strict:
                 keeper = self._cells.keeper_of(cell, self._poll)
                 pid, pidfd = keeper.fork(pipes.worker, group)
             else:
                 pid = self._fork_here(cell, group, pipes, folder or "")
         except OSError as error:
-            pipes.close()
-            self._groups.give_back(slot, was_killed=False)
-            if folder is not None:
-                remove(folder)
-            if is_strict:
-                self._cells.abandon(cell)
-            else:
-                self._cells.give_back(cell)
+            self._clear(berth)
             self.say("unforked", slot=slot, reason=str(error))
-            return
+            return 0, -1
         self._slots[slot], self._pids[pid] = pid, slot
         self._cell_of[slot] = cell
         if folder is not None:
             self._folders[pid] = folder
-        self._hand_over(slot, pid, pidfd, pipes)
+        return pid, pidfd
+
+    def _clear(self, berth: _Berth) -> None:
+        """Take back what was made ready for a worker that cannot be had."""
+        berth.pipes.close()
+        self._groups.give_back(berth.slot, was_killed=False)
+        if berth.folder is not None:
+            remove(berth.folder)
+        if self._walls.policy.is_strict:
+            self._cells.abandon(berth.cell)
+        else:
+            self._cells.give_back(berth.cell)
 
     def _hand_over(self, slot: int, pid: int, pidfd: int, pipes: Pipes) -> None:
         names, fds = pipes.front_end_side()

@@ -39,6 +39,13 @@ def kinds(callers: list[Caller]) -> list[type | None]:
     return [type(caller.outcomes[0]) if caller.outcomes else None for caller in callers]
 
 
+def serve_and_end(bench: Bench) -> None:
+    """Answer as a worker that is not used a second time."""
+    worker = bench.take()
+    bench.answer(worker)
+    worker.die(code=0)
+
+
 # Workers for everybody, up to the limit.
 
 
@@ -55,6 +62,38 @@ def test_the_pool_grows_with_what_runs_and_keeps_one_spare(
     assert (len(bench.pool.workers), bench.pool.busy) == (4, 4)
     bench.submit()
     assert len(bench.pool.workers) == 4
+
+
+def test_where_no_worker_serves_twice_a_stock_is_kept_and_filled_by_halves(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(size=PoolSize(max_workers=32, max_invocations=1))
+    ready = []
+    for _ in range(12):
+        bench.submit()
+        # Ordered before anybody is answered: forks go on beside the work.
+        ready.append(len(bench.pool.idle))
+        serve_and_end(bench)
+    assert ready == [8, 7, 6, 5, 8, 7, 6, 5, 8, 7, 6, 5]
+
+
+@pytest.mark.parametrize(("most", "ready"), [(1, 0), (2, 1), (3, 2), (4, 3)])
+def test_a_stock_keeps_to_the_bounds_of_the_pool(
+    make_bench: MakeBench, most: int, ready: int
+) -> None:
+    bench = make_bench(size=PoolSize(max_workers=most, max_invocations=1))
+    bench.submit()
+    assert (len(bench.pool.idle), len(bench.pool.workers)) == (ready, most)
+
+
+def test_a_stock_is_at_least_as_large_as_the_smallest_pool(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(size=PoolSize(min_workers=10, max_invocations=1))
+    for _ in range(5):
+        bench.submit()
+        assert len(bench.pool.workers) == 10
+        serve_and_end(bench)
 
 
 def test_a_light_load_stays_with_the_worker_that_was_used_last(
