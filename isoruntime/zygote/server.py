@@ -424,7 +424,10 @@ class ZygoteServer:
             # would otherwise go on sharing with us.
             _signal.signal(signal.SIGCHLD, _signal.SIG_DFL)
             _signal.signal(_ORPHANED, _signal.SIG_DFL)
-            parent = os.getppid()
+            # Not asked of the kernel where it is known: the zygote may be gone by now, and
+            # we would wait for the end of whoever has adopted us. With a keeper, init
+            # of its namespace, the kernel ends us as well.
+            parent = os.getppid() if self._walls.policy.is_strict else self._pid
             # Entering the group takes so long that the parent may die meanwhile.
             if not _libc.die_with_parent(parent):
                 os._exit(0)
