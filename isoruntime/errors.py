@@ -238,6 +238,7 @@ class EventTooLarge(InvocationError):
             f"{size} is larger than the limit of {limit_bytes} bytes "
             "(raise it with --max-event, in MB)"
         )
+        self.limit_bytes = limit_bytes
 
 
 class ResponseTooLarge(InvocationError):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from isoruntime.zygote import tree
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from isoruntime.loop import Loop
     from isoruntime.pool.supervisor import Supervisor
 
@@ -24,10 +26,11 @@ _SWEEPS_S = (0.0, 0.01, 0.05, 0.2)
 class Reaper:
     """Collects dead children that are no zygotes, and ends living ones."""
 
-    def __init__(self, loop: Loop, supervisor: Supervisor) -> None:
+    def __init__(self, loop: Loop, supervisors: Sequence[Supervisor]) -> None:
         self._loop = loop
-        self._supervisor = supervisor
-        supervisor.on_zygote_died = self._sweep_soon
+        self._supervisors = supervisors
+        for supervisor in supervisors:
+            supervisor.on_zygote_died = self._sweep_soon
 
     def start(self) -> None:
         """Have orphans of the zygote's come to us."""
@@ -38,7 +41,7 @@ class Reaper:
         _libc.become_subreaper()
 
     def _strangers(self) -> list[int]:
-        zygotes = self._supervisor.pids
+        zygotes = {pid for one in self._supervisors for pid in one.pids}
         return [pid for pid in tree.children_of(os.getpid()) if pid not in zygotes]
 
     def reap(self) -> None:

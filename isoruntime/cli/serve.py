@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from isoruntime.function import Described
     from isoruntime.settings import Settings
     from isoruntime.zygote.spawn import Spawned
 
@@ -44,11 +45,19 @@ def main(argv: Sequence[str]) -> int:
         settings = read_settings(flags, os.environ)
     except InvalidSettings as error:
         problems += error.problems
+    functions: Sequence[Described] = ()
+    if not problems and settings.gateway:
+        from isoruntime.cli.functions import functions_of
+
+        try:
+            functions = functions_of(settings, flags, os.environ)
+        except InvalidSettings as error:
+            problems += error.problems
     if problems:
         # A zygote that was started ends when this process does, with nothing loaded.
         complain(problems)
         return BAD_USAGE
-    return run(settings, os.environ, ahead)
+    return run(settings, os.environ, ahead, functions)
 
 
 def spawn_ahead() -> Spawned | None:
@@ -62,7 +71,10 @@ def spawn_ahead() -> Spawned | None:
 
 
 def run(
-    settings: Settings, environ: Mapping[str, str], ahead: Spawned | None = None
+    settings: Settings,
+    environ: Mapping[str, str],
+    ahead: Spawned | None = None,
+    functions: Sequence[Described] = (),
 ) -> int:
     """Return 0 after a drain, 1 if the runtime could not go on, 2 if not started."""
     from isoruntime.cli.text import BAD_USAGE, complain
@@ -74,10 +86,11 @@ def run(
     try:
         demand_isolation(settings, environ)
         sockets = listen(settings.host, settings.port)
+        admin = listen(*settings.admin) if settings.admin else []
 
         from isoruntime.runtime import Begun, serve
 
-        return serve(settings, environ, Begun(sockets, ahead))
+        return serve(settings, environ, Begun(sockets, ahead, admin), functions)
     except ConfigurationError as error:
         complain(str(error).splitlines())
         return BAD_USAGE

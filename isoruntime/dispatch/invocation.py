@@ -74,7 +74,9 @@ class Invocation:
         "context",
         "done",
         "event",
+        "is_measured",
         "is_retry",
+        "peak_memory_mb",
         "phase",
         "platform_timeout_s",
         "queued_at",
@@ -108,6 +110,10 @@ class Invocation:
         self.request = request
         self.stream = stream
         self.is_retry = False
+        #: whether `peak_memory_mb` is wanted of the worker when it has answered: the
+        #: most it has ever taken, or 0 where nobody can tell
+        self.is_measured = False
+        self.peak_memory_mb = 0.0
         #: the worker that has it, or had it last, and since when
         self.worker: Worker | None = None
         self.began_at = 0.0

@@ -447,6 +447,9 @@ class Lease:
             journal.end(invocation.phase.value, request_id, failed=failed)
         dispatcher.lease_ended(self)
         worker = self.worker
+        if invocation.is_measured:
+            # While the process is there to be asked.
+            invocation.peak_memory_mb = worker.peak_memory_mb()
         worker.last_nonce = self._nonce
         spoilt = spoilt or self._is_dirty or not worker.is_quiet
         if worker.is_sending:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from waitress.utilities import BadRequest
 
@@ -20,7 +21,7 @@ from isoruntime.contract.answer import (
     http_answer_of,
 )
 from isoruntime.contract.http import Request as HttpRequest
-from isoruntime.contract.http import Response, ResponseHead
+from isoruntime.contract.http import Response, ResponseHead, split_target
 from isoruntime.dispatch.invocation import Invocation, Outcome, Phase
 from isoruntime.errors import EventTooLarge, InvocationError, NotAnHttpFunction
 
@@ -185,7 +186,7 @@ class Routes:
         """Have an HTTP function answer a request, whatever its method and path."""
         request = exchange.request
         headers = request.headers
-        reply = _HttpReply(self, exchange, fc.request_id(headers), on_platform)
+        reply = _RoutesReply(self, exchange, fc.request_id(headers), on_platform)
         if request.is_too_large:
             size = request.content_length or None
             reply.done(EventTooLarge(self._max_event_bytes, size))
@@ -240,15 +241,12 @@ class Routes:
     def _answer_live(self, exchange: Exchange) -> None:
         self._answer_json(exchange, 200, {"status": "live"})
 
-    def answer_not_found(self, exchange: Exchange) -> None:
-        """Say what can be asked for here."""
-        body = {
-            "errorType": "NotFound",
-            "errorMessage": _EXPLANATION
-            if self._speaks.events
-            else _HTTP_ONLY_EXPLANATION,
-            "requests": _KNOWN_REQUESTS,
-        }
+    def answer_not_found(self, exchange: Exchange, why: str = "") -> None:
+        """Say what can be asked for here, or else `why` it cannot."""
+        usual = _EXPLANATION if self._speaks.events else _HTTP_ONLY_EXPLANATION
+        body: dict[str, Any] = {"errorType": "NotFound", "errorMessage": why or usual}
+        if not why:
+            body["requests"] = _KNOWN_REQUESTS
         self._answer_json(exchange, 404, body)
 
     def _answer_wrong_method(
@@ -292,19 +290,15 @@ class Routes:
         exchange.answer(answer)
 
 
-class _HttpReply:
+class HttpReply:
     """The answer of an HTTP function on its way to the client: a `dispatch` stream."""
 
-    __slots__ = ("_exchange", "_has_begun", "_on_platform", "_routes", "request_id")
+    __slots__ = ("_exchange", "_has_begun", "_on_platform")
 
-    def __init__(
-        self, routes: Routes, exchange: Exchange, request_id: str, on_platform: bool
-    ) -> None:
-        self._routes = routes
+    def __init__(self, exchange: Exchange, on_platform: bool) -> None:
         self._exchange = exchange
         self._on_platform = on_platform
         self._has_begun = False
-        self.request_id = request_id
 
     def begin(self, head: ResponseHead) -> None:
         """Send status and headers, ahead of the body."""
@@ -312,7 +306,7 @@ class _HttpReply:
         answer = answer_with(
             Response(head, is_streamed=True), on_platform=self._on_platform
         )
-        self._exchange.begin(self._routes.complete(answer, self.request_id))
+        self._exchange.begin(self.complete(answer))
 
     def send(self, data: bytes | bytearray) -> bool:
         """Send a piece of the body; return whether there is room for the next one."""
@@ -320,37 +314,81 @@ class _HttpReply:
 
     def done(self, outcome: Outcome) -> None:
         """Send what is left to be sent, or have the client see that something is not."""
-        routes, exchange = self._routes, self._exchange
-        if self._has_begun:
-            if isinstance(outcome, Response):
-                exchange.end()
-            else:
-                exchange.cut_off()
-        elif isinstance(outcome, NotAnHttpFunction):
-            routes.answer_not_found(exchange)
+        exchange = self._exchange
+        if not self._has_begun:
+            self.answer_whole(outcome)
+        elif isinstance(outcome, Response):
+            exchange.end()
         else:
-            answer = http_answer_of(
-                outcome, routes.error_details, on_platform=self._on_platform
-            )
-            routes.send(exchange, self.request_id, answer)
+            exchange.cut_off()
+
+    def complete(self, answer: Answer) -> Answer:
+        """Add what every answer carries."""
+        raise NotImplementedError
+
+    def answer_whole(self, outcome: Outcome) -> None:
+        """Answer with an outcome of which nothing has been sent."""
+        raise NotImplementedError
+
+
+class _RoutesReply(HttpReply):
+    """One to somebody who asked the runtime itself."""
+
+    __slots__ = ("_routes", "request_id")
+
+    def __init__(
+        self, routes: Routes, exchange: Exchange, request_id: str, on_platform: bool
+    ) -> None:
+        super().__init__(exchange, on_platform)
+        self._routes = routes
+        self.request_id = request_id
+
+    def complete(self, answer: Answer) -> Answer:
+        return self._routes.complete(answer, self.request_id)
+
+    def answer_whole(self, outcome: Outcome) -> None:
+        if isinstance(outcome, NotAnHttpFunction):
+            self._routes.answer_not_found(self._exchange)
+            return
+        answer = http_answer_of(
+            outcome, self._routes.error_details, on_platform=self._on_platform
+        )
+        self._exchange.answer(self.complete(answer))
 
 
 def _as_http(exchange: Exchange, *, may_stream: bool) -> bytes:
     """Return a request as a worker that speaks HTTP gets it."""
+    return as_http(exchange, target_of(exchange), exchange.request.headers, may_stream)
+
+
+def target_of(exchange: Exchange) -> str:
+    """Return what a request asks for, path and query as they were sent."""
     request = exchange.request
-    target = request.request_uri
+    target: str = request.request_uri
     if not target.startswith("/"):
         # A proxy's form, or `*`: what it leads to is what counts here.
         target = request.path + ("?" + request.query if request.query else "")
+    return target
+
+
+def as_http(
+    exchange: Exchange, target: str, headers: dict[str, str], may_stream: bool
+) -> bytes:
+    """Return a request with another target and other headers, as a worker gets it."""
+    request = exchange.request
+    path, query = request.path, request.query
+    if target != request.request_uri:
+        path, query = split_target(target)
+        path = unquote_to_bytes(path).decode("latin-1")
     return HttpRequest(
         request.command,
         target,
-        request.path,
-        request.query,
+        path,
+        query,
         request.url_scheme,
         exchange.client,
         may_stream,
-        request.headers,
+        headers,
     ).encode()
 
 

@@ -88,25 +88,49 @@ class Journal:
         self._format = format_
         #: False for somebody who is shown the answers beside the log
         self.tells_failures = True
+        #: by request id, for those whose caller wants to see the end of their log
+        self._tails: dict[str, TailBuffer] = {}
+
+    def keep_tail(self, request_id: str) -> bool:
+        """Keep the last of an invocation's lines; return False if somebody does already."""
+        if request_id in self._tails:
+            return False
+        self._tails[request_id] = TailBuffer()
+        return True
+
+    def take_tail(self, request_id: str) -> bytes:
+        """Return the last of an invocation's lines, and keep them no longer."""
+        tail = self._tails.pop(request_id, None)
+        return tail.tail() if tail is not None else b""
+
+    def _sink_of(self, request_id: str | None) -> Sink:
+        # Hardly anybody asks, so that is what is looked at first.
+        if self._tails and request_id is not None:
+            tail = self._tails.get(request_id)
+            if tail is not None:
+                return CopyingSink(self._sink, tail.feed)
+        return self._sink
 
     def start(self, phase: str, request_id: str) -> None:
         """Write the line that every run of user code begins with."""
-        self._sink.write(self._format.start(phase, request_id))
+        self._sink_of(request_id).write(self._format.start(phase, request_id))
 
     def end(self, phase: str, request_id: str, failed: bool) -> None:
         """Write the line that every run of user code ends with."""
-        self._sink.write(self._format.end(phase, request_id, failed))
+        self._sink_of(request_id).write(self._format.end(phase, request_id, failed))
 
     def error(self, request_id: str, body: bytes) -> None:
         """Write what a caller is told of a failure."""
         if self.tells_failures:
             message = body.decode("utf-8", "replace")
-            self._sink.write(self._format.record(request_id, "ERROR", message))
+            record = self._format.record(request_id, "ERROR", message)
+            self._sink_of(request_id).write(record)
 
     def warn(self, request_id: str, message: str) -> None:
         """Write a remark of ours about an invocation."""
-        self._sink.write(self._format.record(request_id, "WARNING", message))
+        record = self._format.record(request_id, "WARNING", message)
+        self._sink_of(request_id).write(record)
 
     def open(self, request_id: str | None) -> Output:
         """Return where the output of an invocation goes."""
-        return Output(request_id, self._sink, self._format)
+        return Output(request_id, self._sink_of(request_id), self._format)

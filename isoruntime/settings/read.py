@@ -52,6 +52,7 @@ def read_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Se
         problems.append(f"the current directory {error}, with --code-dir")
     else:
         problems += _contradictions(settings, flags, reading.refused)
+        problems += _open_doors(settings, environ, reading.refused)
     if problems:
         raise InvalidSettings(problems)
     return settings
@@ -190,6 +191,32 @@ def _contradictions(
             f"{_told(settings, 'max_invocations')}: give one of the two"
         )
     yield from _kinds_in_conflict(settings)
+
+
+def _open_doors(
+    settings: Settings, environ: Mapping[str, str], refused: set[str]
+) -> Iterator[str]:
+    """Find what anybody could ask for who reaches us, and should not."""
+    if settings.key and not settings.gateway:
+        yield f"{settings.source('key')} is the gateway's: give --gateway as well"
+    needs_key = settings.gateway and not settings.key and "key" not in refused
+    if needs_key and not _is_loopback(settings.host) and "host" not in refused:
+        yield (
+            f"{settings.source('gateway')} would let everybody who reaches "
+            f"{settings.host} invoke functions: give --host 127.0.0.1, or --key ID:SECRET"
+        )
+    if not settings.admin or _is_loopback(settings.admin[0]):
+        return
+    if not environ.get("ISORUNTIME_ADMIN_TOKEN"):
+        yield (
+            f"{settings.source('admin')} would let everybody in who reaches "
+            f"{settings.admin[0]}: set ISORUNTIME_ADMIN_TOKEN, or give a port alone"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    is_v4 = host.startswith("127.") and host.replace(".", "").isdigit()
+    return is_v4 or host in ("localhost", "::1")
 
 
 def _kinds_in_conflict(settings: Settings) -> Iterator[str]:

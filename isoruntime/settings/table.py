@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Declared, so that the names are taken, and refused until they do something.
-NOT_YET = frozenset({"reload", "gateway", "key", "admin"})
+NOT_YET = frozenset({"reload"})
 
 _MB = 1024 * 1024
 _MOST_WORKERS = 1000
@@ -169,7 +169,8 @@ class Settings:
         parse=parse.switch,
         default=False,
         kind="switch",
-        doc="also answer the invocation API of Function Compute, for SDKs",
+        doc="also answer the invocation API of Function Compute, for SDKs; with an s.yaml "
+        "in the code directory for every function in it",
     )
     key: tuple[str, str] | None = setting(
         "--key",
@@ -178,7 +179,8 @@ class Settings:
         default=None,
         metavar="ID:SECRET",
         is_secret=True,
-        doc="check the gateway's request signatures with this key",
+        doc="check the gateway's request signatures with this key; demanded where --host "
+        "lets others in",
     )
     admin: tuple[str, int] | None = setting(
         "--admin",
@@ -187,7 +189,8 @@ class Settings:
         default=None,
         default_text="off",
         metavar="HOST:PORT",
-        doc="serve metrics, status and the web console here",
+        doc="serve status and results of asynchronous invocations here; others than this "
+        "host need the token in ISORUNTIME_ADMIN_TOKEN",
     )
     min_workers: int = setting(
         "--min-workers",
