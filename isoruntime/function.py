@@ -110,6 +110,9 @@ class Function:
             error_details=cast("Details", settings.error_details),
             leftovers=settings.leftovers,
         )
+        if settings.upstream:
+            # It may have one; that shows when somebody asks for it.
+            self.dispatcher.has_initializer = False
 
     def routes(self, health: Callable[[], Health]) -> Routes:
         """Return what answers requests to this function alone."""

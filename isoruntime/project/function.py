@@ -229,6 +229,11 @@ class Function:
             settings = read_settings(kept, platform)
         return Told(settings, problems)
 
+    @property
+    def words_for_serve(self) -> list[str]:
+        """What isoruntime is told by words, where it is what starts."""
+        return self._words_for_serve()[1]
+
     def place_of_flag(self, flag: str) -> Place | None:
         """Return where a flag is given, None if it is nowhere to be seen."""
         for key in ("args", "command"):

@@ -1,4 +1,4 @@
-"""Reading settings: flag > `ISORUNTIME_*` > what FC sets > default.
+"""Reading settings: flag > `ISORUNTIME_*` > s.yaml > what FC sets > default.
 
 All that is wrong is found before anything is said, so that one start is enough
 to learn of it.
@@ -27,12 +27,21 @@ _OTHER_PREFIXES = ("ISORUNTIME_TEST_", "ISORUNTIME_CHAOS")
 _LONGEST_SHOWN = 80
 
 
-def read_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+#: The source of what stands in a manifest.
+MANIFEST = "s.yaml"
+
+
+def read_settings(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    manifest: Mapping[str, str] | None = None,
+) -> Settings:
     """Return the settings that `flags` and `environ` ask for.
 
     `flags` holds the command line by attribute of `Settings`: the text of a flag,
     True for a switch, a list of texts for `env`, of words for `command` and
-    `upstream`, None for a flag that lacks its value; and `fresh`.
+    `upstream`, None for a flag that lacks its value; and `fresh`. `manifest` holds what
+    an s.yaml says of the function, as text by attribute.
 
     Raises:
         InvalidSettings: lists every problem, not just the first.
@@ -40,7 +49,7 @@ def read_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Se
     """
     if strangers := flags.keys() - {setting.name for setting in DECLARED} - {"fresh"}:
         raise TypeError(f"no such flag: {', '.join(sorted(strangers))}")
-    reading = _Reading(flags, environ)
+    reading = _Reading(flags, environ, manifest or {})
     for setting in DECLARED:
         reading.read(setting)
     problems = [*reading.problems, *_unknown_variables(environ)]
@@ -61,9 +70,15 @@ def read_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Se
 class _Reading:
     """The values found so far, where they came from, and what is wrong."""
 
-    def __init__(self, flags: Mapping[str, object], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        flags: Mapping[str, object],
+        environ: Mapping[str, str],
+        manifest: Mapping[str, str],
+    ) -> None:
         self._flags = flags
         self._environ = environ
+        self._manifest = manifest
         self.values: dict[str, object] = {}
         self.sources: dict[str, str] = {}
         self.problems: list[str] = []
@@ -77,6 +92,8 @@ class _Reading:
             self._take(setting, "--fresh", "1")
         elif text := self._environ.get(setting.variable):
             self._take(setting, setting.variable, text)
+        elif text := self._manifest.get(setting.name):
+            self._take(setting, MANIFEST, text)
         else:
             self._take_from_platform(setting)
 
