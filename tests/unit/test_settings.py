@@ -430,7 +430,7 @@ def test_an_admin_port_that_others_reach_demands_a_token() -> None:
     assert "set ISORUNTIME_ADMIN_TOKEN" in line
     token = {"ISORUNTIME_ADMIN_TOKEN": "t"}
     settings = read_settings({"admin": "0.0.0.0:9100"}, token)
-    assert settings.admin == ("0.0.0.0", 9100)
+    assert settings.admin == ("0.0.0.0", 9100)  # noqa: S104 - what the token is for
     assert read_settings({"admin": "9100"}, {}).admin == ("127.0.0.1", 9100)
 
 
