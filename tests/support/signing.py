@@ -21,8 +21,12 @@ def acs3(
     key: tuple[str, str],
     headers: Mapping[str, str] | None = None,
     at: float | None = None,
+    unsigned: str = "",
 ) -> dict[str, str]:
-    """Return headers with a signature as the SDK of FC 3.0 makes it."""
+    """Return headers with a signature as the SDK of FC 3.0 makes it.
+
+    That of the header `unsigned` is not in it, though it is sent.
+    """
     path, _, query = target.partition("?")
     moment = time.gmtime(time.time() if at is None else at)
     signed = {
@@ -35,7 +39,7 @@ def acs3(
         **{name.lower(): value for name, value in (headers or {}).items()},
     }
     parameters = sorted(part.partition("=")[::2] for part in query.split("&") if part)
-    names = sorted(signed)
+    names = sorted(name for name in signed if name != unsigned)
     canonical = "\n".join(
         [
             method,
