@@ -15,6 +15,7 @@ class Volunteering:
 
     def __init__(self) -> None:
         """Open our own file, which later will be out of reach."""
+        self._pid = os.getpid()
         try:
             self._fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
             self._usual = os.read(self._fd, 16).strip()
@@ -27,7 +28,10 @@ class Volunteering:
 
     def __exit__(self, *reason: object) -> None:
         """Be as before: lowering it to where it began needs no privilege."""
-        self._write(self._usual if self._fd >= 0 else b"")
+        # What was forked leaves here too. The file is ours, not its own: it would take
+        # the value from us while we fork the next one.
+        if self._fd >= 0 and os.getpid() == self._pid:
+            self._write(self._usual)
 
     def _write(self, text: bytes) -> None:
         if self._fd < 0:
