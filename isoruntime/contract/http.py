@@ -51,6 +51,10 @@ _MAX_KNOWN: Final = 256
 _MAX_KNOWN_BYTES: Final = 4 * 1024
 
 
+#: Made once: `json.dumps` makes one for every call that asks for no spaces.
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class Request(NamedTuple):
     """An HTTP request without its body.
 
@@ -71,7 +75,7 @@ class Request(NamedTuple):
 
     def encode(self) -> bytes:
         """Return it as one line of JSON."""
-        return json.dumps(self, separators=(",", ":")).encode("ascii")
+        return _encode(self).encode("ascii")
 
     @classmethod
     def decode(cls, line: bytes) -> Request:
@@ -128,8 +132,12 @@ class Response:
         return said == "404" if said else self.head.status >= 400
 
 
+#: What `encode_head` made of heads that were asked for before.
+_encoded: Final[dict[tuple[object, ...], bytes]] = {}
+
+
 def encode_head(
-    status: int, reason: str, headers: Iterable[tuple[str, str]], *, with_length: bool
+    status: int, reason: str, headers: Sequence[tuple[str, str]], *, with_length: bool
 ) -> bytes:
     """Return a response's head as a frame's `meta`.
 
@@ -139,6 +147,24 @@ def encode_head(
     Raises:
         ValueError: it is not fit to be sent; the text names what is wrong.
     """
+    key = (status, reason, with_length, *headers)
+    try:
+        known = _encoded.get(key)
+    except TypeError:
+        # Lists for pairs, or what cannot be a header's name or value.
+        return _encode_anew(status, reason, headers, with_length)
+    if known is None:
+        known = _encode_anew(status, reason, headers, with_length)
+        if len(known) <= _MAX_KNOWN_BYTES:
+            if len(_encoded) >= _MAX_KNOWN:
+                _encoded.clear()
+            _encoded[key] = known
+    return known
+
+
+def _encode_anew(
+    status: int, reason: str, headers: Iterable[tuple[str, str]], with_length: bool
+) -> bytes:
     kept = []
     size = 0
     for name, value in headers:
@@ -155,7 +181,7 @@ def encode_head(
         raise ValueError(f"status {status} is none of a final answer")
     if not _is_reason(reason):
         raise ValueError(f"a reason phrase that is no text: {reason!r}")
-    return json.dumps((status, reason, kept), separators=(",", ":")).encode("ascii")
+    return _encode((status, reason, kept)).encode("ascii")
 
 
 def _problem(name: object, value: object) -> str:

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 _LOOK_S: Final = 0.1
 #: What the application gets to end its lifespan; the pool waits no longer than 1 s.
 _SHUTDOWN_S: Final = 0.8
-#: Turns of the loop that an application has to return after its answer is complete,
-#: before that is sent ahead of whatever it still has to do.
-_TURNS: Final = 3
+#: What an application has to return after its answer is complete, before that is sent
+#: ahead of whatever it still has to do.
+_AHEAD_S: Final = 0.002
 
 
 def asgi_runner(application: Application) -> Runner:
@@ -129,39 +129,32 @@ class _Exchange:
         self._start: Message | None = None
         self._held: list[bytes] = []
         self._has_begun = False
-        self._is_complete = asyncio.Event()
+        self._is_complete = False
+        self._is_over = False
+        #: sends an answer that is complete ahead of what the application still does
+        self._ahead: asyncio.TimerHandle | None = None
+        #: wakes whoever listens for the client to go
+        self._listener: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Have the application answer."""
         await self._lifespan.begin()
         scope = _scope_of(self._call, self._request, self._lifespan.state)
-        task = asyncio.ensure_future(
-            self._application(scope, self._receive, self._send)
-        )
-        complete = asyncio.ensure_future(self._is_complete.wait())
         try:
-            await asyncio.wait({task, complete}, return_when=asyncio.FIRST_COMPLETED)
-            for _ in range(_TURNS):
-                if not task.done():
-                    await asyncio.sleep(0)
-            if not task.done() and self._request.may_stream and not self._has_begun:
-                # It has more to do, which is nothing its client has to wait for.
-                self._begin(sum(map(len, self._held)))
-            await self._end_of(task)
-        finally:
-            complete.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
-
-    async def _end_of(self, task: asyncio.Future[object]) -> None:
-        try:
-            await task
+            await self._application(scope, self._receive, self._send)
         except Exception:
-            if not self._is_complete.is_set():
+            if not self._is_complete:
                 raise
             # Frameworks answer with a page of their own and then raise, for the log.
             traceback.print_exc()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+        self._is_over = True
+        self._wake()
 
     async def _receive(self) -> Message:
         if not self._is_body_taken:
@@ -171,12 +164,20 @@ class _Exchange:
                 "body": self._call.body,
                 "more_body": False,
             }
-        while not (self._is_complete.is_set() or self._call.is_cancelled):
+        # Nothing more comes of the client but its going away.
+        loop = asyncio.get_running_loop()
+        while not (self._is_over or self._is_complete or self._call.is_cancelled):
+            self._listener = loop.create_future()
+            look = loop.call_later(_LOOK_S, self._wake)
             try:
-                await asyncio.wait_for(self._is_complete.wait(), _LOOK_S)
-            except asyncio.TimeoutError:
-                continue
+                await self._listener
+            finally:
+                look.cancel()
         return {"type": "http.disconnect"}
+
+    def _wake(self) -> None:
+        if self._listener is not None and not self._listener.done():
+            self._listener.set_result(None)
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]
@@ -190,7 +191,7 @@ class _Exchange:
             raise RuntimeError(f"{kind} is out of turn here")
 
     def _take(self, piece: bytes, has_more: bool) -> None:
-        if self._is_complete.is_set():
+        if self._is_complete:
             raise RuntimeError("the body was complete already")
         if self._request.method == "HEAD":
             piece = b""
@@ -201,7 +202,15 @@ class _Exchange:
             if has_more and piece and self._request.may_stream:
                 self._begin(-1)
         if not has_more:
-            self._is_complete.set()
+            self._is_complete = True
+            self._wake()
+            if self._request.may_stream and not self._has_begun:
+                loop = asyncio.get_running_loop()
+                self._ahead = loop.call_later(_AHEAD_S, self._send_ahead)
+
+    def _send_ahead(self) -> None:
+        """Send the whole answer: its client need not wait for what is done after it."""
+        self._begin(sum(map(len, self._held)))
 
     def _begin(self, length: int) -> None:
         self._has_begun = True
@@ -224,7 +233,7 @@ class _Exchange:
 
     def reply(self) -> Reply:
         """Return the frame that ends the answer."""
-        if not self._is_complete.is_set():
+        if not self._is_complete:
             raise RuntimeError(
                 "the application returned before its answer was complete"
             )

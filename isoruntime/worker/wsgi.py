@@ -134,7 +134,7 @@ class _Answer:
             raise AssertionError("start_response was called already")
         self._status, self._headers = status, headers
         # Now, where the application can be blamed for it.
-        self._head(with_length=True)
+        self._head(with_length=self._is_head)
         return self._write
 
     def _head(self, *, with_length: bool) -> bytes:
@@ -160,7 +160,7 @@ class _Answer:
                 self._held.append(piece)
             else:
                 self._send(piece)
-            if self._call.is_cancelled:
+            if self._has_begun and self._call.is_cancelled:
                 return
 
     def _check(self, piece: object) -> None:
