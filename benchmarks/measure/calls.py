@@ -51,7 +51,7 @@ def _dies(**details: object) -> Fault:
     return Fault(1, frozenset({_EXITED}), details)
 
 
-#: The names are those of `handlers/faults.py`, but for the last few.
+#: The names are those of `hosted/faults.py`, but for the last few.
 FAULTS: Final[dict[str, Fault]] = {
     "do_raise": Fault(1, frozenset({"ValueError"})),
     "sys_exit": _dies(cause="exit", exitCode=7),

@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmarks.measure.environment import Environment
 from benchmarks.measure.peers import Peer, functions_framework_argv, hosting_variables
-from benchmarks.measure.servers import HANDLERS, isoruntime_argv
+from benchmarks.measure.servers import HANDLERS, MARK, isoruntime_argv
 from isoruntime import __version__
 
 OURS: Final = "isoruntime"
@@ -115,10 +115,60 @@ class Contenders:
         """Return a server that starts an interpreter for every call."""
         return self._script(SPAWN, "functions.small", "spawning.py", is_peer=False)
 
+    def kind(self, name: str, *options: str) -> Peer:
+        """Return the runtime with another kind of function than a handler."""
+        # The applications import what only the peers' environment has.
+        return Peer(
+            name,
+            " ".join(options),
+            lambda port: [
+                *(self.peer_program("python"), "-m", "isoruntime", "serve"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+                *("--code-dir", str(HANDLERS), "--env", MARK, *options),
+            ],
+            {},
+        )
+
+    def commanding(self, name: str, *argv: str) -> Peer:
+        """Return a web server that runs a command for every call."""
+        return Peer(
+            name,
+            "commanding.py",
+            lambda port: [
+                *(sys.executable, str(HANDLERS / "commanding.py"), str(port), *argv)
+            ],
+            hosting_variables("functions.echo"),
+        )
+
+    def serving(self, name: str, program: str, *words: str) -> Peer:
+        """Return a server as it is; `{port}` or PORT tells it where to listen."""
+        return Peer(
+            name,
+            " ".join(words),
+            lambda port: [
+                *("env", "--chdir", str(HANDLERS), f"PORT={port}"),
+                self.peer_program(program),
+                *(word.replace("{port}", str(port)) for word in words),
+            ],
+            {},
+        )
+
+    def peer_program(self, name: str) -> str:
+        """Return a program of the environment that has the peers."""
+        return self._environment.program(name)
+
     def versions(self) -> dict[str, str]:
         """Return the versions of everything that is compared."""
         found = {"isoruntime": __version__, "waitress": version("waitress")}
-        for package in ("flask", "gunicorn", FRAMEWORK, "uwsgi", "pebble"):
+        for package in (
+            "flask",
+            "gunicorn",
+            FRAMEWORK,
+            "uwsgi",
+            "pebble",
+            "starlette",
+            "uvicorn",
+        ):
             found[package] = self._environment.version(package)
         return found
 

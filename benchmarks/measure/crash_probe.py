@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from benchmarks.handlers.crashes import LATE_S, NEIGHBOUR_S
+from benchmarks.hosted.crashes import LATE_S, NEIGHBOUR_S
 from benchmarks.measure.peers import LIMIT_S, Peer
 from benchmarks.measure.servers import (
     Server,

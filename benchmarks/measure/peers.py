@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from benchmarks.handlers.hosting import HANDLER_VARIABLE
+from benchmarks.hosted.hosting import HANDLER_VARIABLE
 from benchmarks.measure.environment import Environment
 from benchmarks.measure.servers import HANDLERS, Server, free_port, isoruntime_argv
 from isoruntime import __version__
@@ -31,7 +31,7 @@ class Peer(NamedTuple):
 
 
 def hosting_variables(handler: str) -> dict[str, str]:
-    """Return the variables by which the programs in `handlers` find a handler."""
+    """Return the variables by which the programs in `hosted` find a handler."""
     return {"PYTHONPATH": str(HANDLERS), HANDLER_VARIABLE: handler}
 
 

@@ -25,7 +25,7 @@ from typing import Final
 import psutil
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-HANDLERS: Final = ROOT / "benchmarks" / "handlers"
+HANDLERS: Final = ROOT / "benchmarks" / "hosted"
 MARK: Final = "BENCHMARK_MARK"
 
 _SET_CHILD_SUBREAPER: Final = 36

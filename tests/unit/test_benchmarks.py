@@ -246,8 +246,8 @@ def test_an_unknown_row_is_refused_with_those_there_are(
 
 
 def test_rows_are_named_once_and_have_titles() -> None:
-    assert len(ROWS) == 11
-    assert len({row.title for row in ROWS.values()}) == 11
+    assert len(ROWS) == 12
+    assert len({row.title for row in ROWS.values()}) == 12
 
 
 def test_an_upward_axis_holds_its_lines_with_round_ticks() -> None:

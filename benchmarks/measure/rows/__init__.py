@@ -11,6 +11,7 @@ from benchmarks.measure.rows import (
     crash,
     fresh,
     growth,
+    handlers,
     idle,
     large,
     latency,
@@ -33,5 +34,6 @@ ROWS: Final[dict[str, Row]] = {
         burst,
         idle,
         growth,
+        handlers,
     )
 }
