@@ -1,10 +1,12 @@
 """Row 12: every kind of function, next to what people run it with today.
 
-The same application or program on both sides, and the same number of processes of it.
+The same application or program on both sides, and the same number of processes of it:
+two for each core, which is about what gunicorn's own documentation advises.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from benchmarks.measure.contenders import Contenders
@@ -22,6 +24,8 @@ from benchmarks.measure.samples import (
     ratio,
 )
 
+_PROCESSES: Final = str(2 * (os.cpu_count() or 1))
+_WORKERS: Final = ("--max-workers", _PROCESSES)
 _ONE: Final = Level(1)
 _EIGHT: Final = Level(8)
 _P50: Final = "p50 ms"
@@ -61,25 +65,25 @@ def measure(session: Session) -> Samples:
 
 def _applications(who: Contenders) -> list[Peer]:
     return [
-        who.kind(WSGI, "--http", "flask_app.app", "--max-workers", "2"),
-        who.kind(ASGI, "--http", "starlette_app.app", "--max-workers", "2"),
+        who.kind(WSGI, "--http", "flask_app.app", *_WORKERS),
+        who.kind(ASGI, "--http", "starlette_app.app", *_WORKERS),
     ]
 
 
 def _servers(who: Contenders) -> list[Peer]:
-    two = ("--max-workers", "2", "--upstream", "--")
+    served = (*_WORKERS, "--upstream", "--")
     python, gunicorn = who.peer_program("python"), who.peer_program("gunicorn")
     application = ("flask_app:app",)
     return [
-        who.kind(UPSTREAM_FLASK, *two, python, "flask_app.py"),
+        who.kind(UPSTREAM_FLASK, *served, python, "flask_app.py"),
         who.kind(
             UPSTREAM_GUNICORN,
-            *two,
+            *served,
             *(gunicorn, "--bind", "unix:{socket}", *application),
         ),
         who.kind(
             UPSTREAM_UWSGI,
-            *two,
+            *served,
             *(who.peer_program("uwsgi"), "--http11-socket", "127.0.0.1:{port}"),
             *("--need-app", "--die-on-term", "--disable-logging"),
             *("--module", *application),
@@ -91,12 +95,12 @@ def _servers(who: Contenders) -> list[Peer]:
             "--bind",
             "127.0.0.1:{port}",
             "--workers",
-            "2",
+            _PROCESSES,
             *application,
         ),
         who.serving(
             UVICORN,
-            *("uvicorn", "--port", "{port}", "--workers", "2"),
+            *("uvicorn", "--port", "{port}", "--workers", _PROCESSES),
             *("--log-level", "warning", "starlette_app:app"),
         ),
     ]
