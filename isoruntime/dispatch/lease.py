@@ -451,22 +451,28 @@ class Lease:
             # While the process is there to be asked.
             invocation.peak_memory_mb = worker.peak_memory_mb()
         worker.last_nonce = self._nonce
-        spoilt = spoilt or self._is_dirty or not worker.is_quiet
         if worker.is_sending:
             # It answered without having taken all of its request, whose other half
             # must not become the beginning of the next one.
             worker.stop_sending()
             spoilt = True
-        if spoilt:
+        if is_gone:
             worker.holder = None
-            dispatcher.pool.kill(worker)
-        elif not is_gone:
-            dispatcher.pool.release(
-                worker, worn_out=worn_out, counts=invocation.phase is Phase.INVOKE
-            )
         else:
-            worker.holder = None
+            self._give_back(worn_out=worn_out, spoilt=spoilt)
         invocation.done(outcome)
+
+    def _give_back(self, *, worn_out: bool, spoilt: bool) -> None:
+        worker, pool = self.worker, self._dispatcher.pool
+        if spoilt or self._is_dirty or not worker.is_quiet:
+            worker.holder = None
+            pool.kill(worker)
+            return
+        if self._head is not None:
+            # Its end may have come along with a piece that had it wait.
+            worker.resume_reply()
+        counts = self.invocation.phase is Phase.INVOKE
+        pool.release(worker, worn_out=worn_out, counts=counts)
 
 
 def _death(verdict: Verdict, excess: tuple[str, int] | None) -> WorkerDied:

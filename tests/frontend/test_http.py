@@ -67,6 +67,7 @@ class Client:
         self.socket = sock
         self.received = bytearray()
         self.has_ended = False
+        self.was_reset = False
 
     def send(self, data: bytes) -> Client:
         """Write, turning the loop when the socket is full."""
@@ -85,7 +86,7 @@ class Client:
         except BlockingIOError:
             return 0
         except ConnectionResetError:
-            data = b""
+            data, self.was_reset = b"", True
         self.has_ended = self.has_ended or not data
         self.received += data
         return len(data)
@@ -114,6 +115,11 @@ class Client:
             self._pull_until(lambda: len(self.received) >= length)
             response.body = self._shift(length)
         return response
+
+    def expect(self, data: bytes) -> None:
+        """Turn the loop until this is there, and nothing else before it."""
+        self._pull_until(lambda: len(self.received) >= len(data))
+        assert self._shift(len(data)) == data
 
     def wait_for_end(self) -> None:
         """Turn the loop until the other side has closed."""
@@ -1022,3 +1028,148 @@ def test_a_bad_header_of_ours_never_leaves_half_an_answer(site: Site) -> None:
     other = site.connect().send(ask())
     site.exchange().answer(plain(b"fine"))
     assert other.answer().body == b"fine"
+
+
+# Answers that come in pieces.
+
+
+def begun(
+    site: Site, request: bytes, **answer: Any
+) -> tuple[Client, Exchange, Response]:
+    """Have a client that has the head of an answer that comes in pieces."""
+    client = site.connect().send(request)
+    exchange = site.exchange()
+    exchange.begin(plain(**answer))
+    return client, exchange, client.head()
+
+
+def test_pieces_are_sent_as_they_come_and_the_connection_stays(site: Site) -> None:
+    client, exchange, head = begun(site, ask())
+    assert head.headers["transfer-encoding"] == "chunked"
+    assert "content-length" not in head.headers
+    for piece in (b"one", b"x" * 3000):
+        assert exchange.send(piece)
+        client.expect(b"%x\r\n%b\r\n" % (len(piece), piece))
+    exchange.end()
+    client.expect(LAST_CHUNK)
+    site.decide = site.echo
+    assert client.send(ask(b"next")).answer().body == b"next"
+
+
+def test_an_empty_piece_is_not_the_last(site: Site) -> None:
+    client, exchange, _ = begun(site, ask())
+    exchange.send(b"")
+    exchange.send(b"one")
+    client.expect(b"3\r\none\r\n")
+
+
+def test_a_length_that_is_known_is_told_in_place_of_chunks(site: Site) -> None:
+    client, exchange, head = begun(site, ask(), length=6)
+    assert head.headers["content-length"] == "6"
+    assert "transfer-encoding" not in head.headers
+    exchange.send(b"one")
+    exchange.send(b"two")
+    exchange.end()
+    client.expect(b"onetwo")
+    site.decide = site.echo
+    assert client.send(ask(b"next")).answer().body == b"next"
+
+
+def test_more_than_the_length_is_not_sent(site: Site) -> None:
+    client, exchange, _ = begun(site, ask(), length=3)
+    exchange.send(b"one and")
+    exchange.send(b" more")
+    exchange.end()
+    client.expect(b"one")
+    site.decide = site.echo
+    assert client.send(ask(b"next")).answer().body == b"next"
+
+
+def test_less_than_the_length_ends_the_connection(site: Site) -> None:
+    client, exchange, _ = begun(site, ask(), length=6)
+    exchange.send(b"one")
+    exchange.end()
+    client.expect(b"one")
+    client.wait_for_end()
+
+
+def test_an_old_client_is_sent_pieces_up_to_the_end_of_its_connection(
+    site: Site,
+) -> None:
+    client, exchange, head = begun(site, ask(version="1.0"))
+    assert "transfer-encoding" not in head.headers
+    exchange.send(b"one")
+    exchange.send(b"two")
+    exchange.end()
+    client.expect(b"onetwo")
+    client.wait_for_end()
+
+
+def test_pieces_of_an_answer_to_head_are_not_sent(site: Site) -> None:
+    client, exchange, _ = begun(site, ask(method="HEAD"))
+    exchange.send(b"one")
+    exchange.end()
+    site.decide = site.echo
+    assert client.send(ask(b"next")).answer().body == b"next"
+
+
+@pytest.mark.parametrize("length", [-1, 6])
+def test_an_answer_that_is_cut_off_does_not_look_whole(site: Site, length: int) -> None:
+    client, exchange, _ = begun(site, ask(), length=length)
+    exchange.send(b"one")
+    exchange.cut_off()
+    client.expect(b"one" if length > 0 else b"3\r\none\r\n")
+    client.wait_for_end()
+
+
+def test_an_old_client_is_reset_as_nothing_else_tells_it(site: Site) -> None:
+    client, exchange, _ = begun(site, ask(version="1.0"))
+    exchange.send(b"one")
+    client.expect(b"one")
+    exchange.cut_off()
+    client.wait_for_end()
+    assert client.was_reset
+
+
+def test_the_request_behind_an_answer_in_pieces_waits_for_its_end(site: Site) -> None:
+    client, exchange, _ = begun(site, ask() + ask(b"next"))
+    exchange.send(b"one")
+    client.expect(b"3\r\none\r\n")
+    assert site.exchanges == []
+    exchange.end()
+    client.expect(LAST_CHUNK)
+    site.echo(site.exchange())
+    assert client.answer().body == b"next"
+
+
+def test_who_reads_slowly_holds_up_its_own_answer_alone(site: Site) -> None:
+    client, exchange, _ = begun(site, ask())
+    relieved: list[bool] = []
+    exchange.on_relief = lambda: relieved.append(True)
+    piece = b"x" * 65536
+    sent = 0
+    while exchange.send(piece):
+        sent += 1
+        site.turn()
+        assert sent < 1000
+    # A neighbour is served as if nothing was.
+    waiting = list(site.exchanges)
+    neighbour = site.connect().send(ask(b"neighbour"))
+    site.until(lambda: len(site.exchanges) > len(waiting))
+    site.echo(site.exchanges.pop())
+    assert neighbour.answer().body == b"neighbour"
+    assert not relieved
+    site.until(lambda: (client.pull(), relieved)[1])
+    assert relieved == [True]
+
+
+def test_a_client_that_leaves_in_the_middle_is_told_of_once(site: Site) -> None:
+    client, exchange, _ = begun(site, ask())
+    left: list[bool] = []
+    exchange.on_client_left = lambda: left.append(True)
+    client.close(reset=True)
+    site.until(lambda: left)
+    # Whatever still comes is for nobody, and harms nobody.
+    assert exchange.send(b"x" * 300_000)
+    exchange.end()
+    assert left == [True]

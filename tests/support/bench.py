@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from isoruntime.contract.http import ResponseHead
 from isoruntime.dispatch.dispatcher import Dispatcher, Limits
 from isoruntime.dispatch.invocation import Invocation, Outcome, Phase
 from isoruntime.errors import ExitStatus
@@ -23,7 +24,7 @@ from isoruntime.pool.pool import PoolSize, WorkerPool
 from isoruntime.pool.supervisor import LoadState
 from isoruntime.wire.frames import NO_NONCE, Frame, FrameDecoder, Kind, head
 from isoruntime.wire.order import LoadOrder
-from isoruntime.wire.pipes import ACKNOWLEDGEMENT_AT, Body
+from isoruntime.wire.pipes import ACKNOWLEDGEMENT_AT, CANCELLATION_AT, Body
 
 INVOKES = frozenset({Phase.INVOKE})
 INITIALIZES = frozenset({Phase.INVOKE, Phase.INITIALIZE})
@@ -166,6 +167,18 @@ class PlayedWorker:
         """Write what a crashing or interrupted Python writes."""
         os.pwrite(self._trace, text.encode(), 0)
 
+    def note_cancellation(self) -> None:
+        """Say that the handler is being cancelled, at the deadline."""
+        assert self.last is not None
+        os.pwrite(self._trace, self.last.nonce, CANCELLATION_AT)
+
+    @property
+    def is_told_to_stop(self) -> bool:
+        """Whether it knows that nobody waits for its answer any more."""
+        assert self.last is not None
+        nonce = self.last.nonce
+        return os.pread(self._trace, len(nonce), CANCELLATION_AT) == nonce
+
     def die(self, code: int | None = None, signal: int | None = None) -> None:
         """End; the zygote's report is there at once."""
         if code is None and signal is None:
@@ -186,6 +199,17 @@ class Caller:
         self.request_id = invocation_id
         self.outcomes: list[Outcome] = []
         self.invocation: Invocation | None = None
+        #: of an answer in pieces: its heads, its pieces, and whether they are read
+        self.heads: list[ResponseHead] = []
+        self.pieces: list[bytes] = []
+        self.reads = True
+
+    def begin(self, head: ResponseHead) -> None:
+        self.heads.append(head)
+
+    def send(self, data: bytes | bytearray) -> bool:
+        self.pieces.append(bytes(data))
+        return self.reads
 
     def done(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -311,9 +335,11 @@ class Bench:
         phase: Phase = Phase.INVOKE,
         *,
         platform_timeout_s: float | None = None,
+        request: bytes | None = None,
+        streams: bool = False,
         settle: bool = True,
     ) -> Caller:
-        """Send an invocation."""
+        """Send an invocation; one that `streams` takes its answer in pieces."""
         self._ids += 1
         caller = Caller(f"r{self._ids}")
         self.callers.append(caller)
@@ -325,6 +351,8 @@ class Bench:
             caller.done,
             self.loop.now(),
             platform_timeout_s,
+            request,
+            caller if streams else None,
         )
         self.dispatcher.submit(caller.invocation)
         if settle:

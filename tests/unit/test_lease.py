@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from isoruntime.contract.http import Request, Response, encode_head
 from isoruntime.dispatch.dispatcher import Limits
 from isoruntime.dispatch.invocation import Phase
 from isoruntime.errors import (
+    CommandFailed,
     DeadlineExceeded,
     ExitStatus,
     HandlerRaised,
+    NotAnHttpFunction,
     ResponseTooLarge,
     WorkerDied,
     WorkerOutOfTurn,
@@ -783,6 +786,308 @@ def test_a_hook_has_its_own_frame_and_lines(
 
 
 # The event's file.
+
+
+# Answers that come in pieces.
+
+PAGE = Request("GET", "/", "/", "", "http", "", True, {}).encode()
+
+
+def piecewise(bench: Bench) -> tuple[Caller, PlayedWorker]:
+    """Have one HTTP request in a worker, whose answer may come in pieces."""
+    caller = bench.submit(b"body", request=PAGE, streams=True)
+    worker = bench.take()
+    worker.reply(
+        kind=Kind.RESPONSE_HEAD, meta=encode_head(201, "", (), with_length=True)
+    )
+    bench.settle()
+    return caller, worker
+
+
+def is_served_again(bench: Bench, worker: PlayedWorker) -> bool:
+    """Return whether the next invocation is answered, by the same worker."""
+    caller, again = one_running(bench)
+    bench.answer(again, b"again")
+    return caller.outcome == b"again" and again is worker
+
+
+def test_an_http_request_has_a_frame_of_its_own(bench: Bench) -> None:
+    caller = bench.submit(b"body", request=PAGE, streams=True)
+    request = bench.take().last
+    assert request is not None
+    assert (request.kind, request.body) == (Kind.HTTP, b"body")
+    assert request.meta.split(b"\n") == [
+        *(caller.request_id.encode(), b"60000", b"{}", PAGE)
+    ]
+
+
+def test_pieces_are_passed_on_as_they_come(bench: Bench) -> None:
+    caller, worker = piecewise(bench)
+    assert [head.status for head in caller.heads] == [201]
+    for piece in (b"one", b"two"):
+        bench.answer(worker, piece, Kind.CHUNK)
+        assert caller.pieces[-1] == piece
+    assert not caller.is_answered
+    bench.answer(worker, kind=Kind.END)
+    assert isinstance(caller.outcome, Response)
+    assert (caller.outcome.head.status, caller.outcome.is_streamed) == (201, True)
+    assert is_served_again(bench, worker)
+
+
+def test_an_answer_in_one_piece_is_no_stream(bench: Bench) -> None:
+    caller = bench.submit(b"body", request=PAGE, streams=True)
+    meta = encode_head(500, "", (), with_length=True)
+    worker = bench.take()
+    bench.answer(worker, b"sorry", Kind.RESPONSE, meta=meta)
+    assert (caller.heads, caller.pieces) == ([], [])
+    assert isinstance(caller.outcome, Response)
+    assert (caller.outcome.body, caller.outcome.is_streamed) == (b"sorry", False)
+    # What an HTTP function answers is no failure of the function.
+    assert bench.lines.read()[-1].startswith("FC Invoke End")
+    assert is_served_again(bench, worker)
+
+
+def test_who_reads_slowly_has_the_worker_wait(bench: Bench) -> None:
+    caller, worker = piecewise(bench)
+    caller.reads = False
+    bench.answer(worker, b"one", Kind.CHUNK)
+    bench.answer(worker, b"two", Kind.CHUNK)
+    assert caller.pieces == [b"one"]
+    caller.reads = True
+    assert caller.invocation is not None
+    bench.dispatcher.stream_relieved(caller.invocation)
+    bench.settle()
+    assert caller.pieces == [b"one", b"two"]
+    bench.answer(worker, kind=Kind.END)
+    assert caller.is_answered
+    assert is_served_again(bench, worker)
+
+
+def test_an_end_that_comes_with_a_slowly_read_piece_leaves_the_worker_as_it_was(
+    bench: Bench,
+) -> None:
+    caller, worker = piecewise(bench)
+    caller.reads = False
+    worker.reply(b"all of it", Kind.CHUNK)
+    bench.answer(worker, kind=Kind.END)
+    assert caller.is_answered
+    assert is_served_again(bench, worker)
+
+
+def test_the_limit_of_size_is_for_all_pieces_together(make_bench: MakeBench) -> None:
+    bench = make_bench(limits=Limits(max_response_bytes=10))
+    caller, worker = piecewise(bench)
+    bench.answer(worker, b"12345", Kind.CHUNK)
+    bench.answer(worker, b"67890", Kind.CHUNK)
+    assert not caller.is_answered
+    bench.answer(worker, b"1", Kind.CHUNK)
+    assert isinstance(caller.outcome, ResponseTooLarge)
+    # It is still talking.
+    assert bench.zygote.killed == [worker.slot]
+    assert caller.pieces == [b"12345", b"67890"]
+
+
+def test_a_deadline_holds_in_the_middle_of_an_answer(bench: Bench) -> None:
+    caller, worker = piecewise(bench)
+    bench.advance(60.0)
+    bench.answer(worker, b"late", Kind.CHUNK)
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+    assert caller.pieces == []
+    assert not is_in_service(bench, worker)
+
+
+def test_a_deadline_holds_though_nobody_reads_what_was_answered(bench: Bench) -> None:
+    caller, worker = piecewise(bench)
+    caller.reads = False
+    bench.answer(worker, b"one", Kind.CHUNK)
+    bench.advance(60.0)
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+
+
+def test_a_death_in_the_middle_is_told(bench: Bench) -> None:
+    caller, worker = piecewise(bench)
+    worker.reply(b"one", Kind.CHUNK)
+    worker.die(signal=signal.SIGSEGV)
+    bench.settle()
+    assert caller.pieces == [b"one"]
+    assert isinstance(caller.outcome, WorkerDied)
+    assert caller.outcome.verdict is not None
+    assert caller.outcome.verdict.signal == "SIGSEGV"
+
+
+def test_a_death_in_the_middle_is_never_tried_again(bench: Bench) -> None:
+    caller, worker = piecewise(bench)
+    worker.die(signal=9)
+    bench.settle()
+    assert bench.asked() == []
+    assert isinstance(caller.outcome, WorkerDied)
+
+
+def test_what_raises_in_the_middle_keeps_its_worker(bench: Bench) -> None:
+    caller, worker = piecewise(bench)
+    bench.answer(worker, b"{}", Kind.FAULT, meta=b"ValueError")
+    assert isinstance(caller.outcome, HandlerRaised)
+    assert is_served_again(bench, worker)
+
+
+def test_the_worker_is_told_when_its_client_has_gone(bench: Bench) -> None:
+    caller, worker = piecewise(bench)
+    assert not worker.is_told_to_stop
+    assert caller.invocation is not None
+    bench.dispatcher.abandon(caller.invocation)
+    assert worker.is_told_to_stop
+    bench.answer(worker, b"two", Kind.CHUNK)
+    bench.answer(worker, kind=Kind.END)
+    assert caller.pieces == []
+    assert is_served_again(bench, worker)
+
+
+def test_so_it_is_if_the_client_goes_before_the_answer_begins(bench: Bench) -> None:
+    caller = bench.submit(b"body", request=PAGE, streams=True)
+    worker = bench.take()
+    assert caller.invocation is not None
+    bench.dispatcher.abandon(caller.invocation)
+    # What may end by itself is let finish.
+    assert not worker.is_told_to_stop
+    meta = encode_head(200, "", (), with_length=True)
+    bench.answer(worker, kind=Kind.RESPONSE_HEAD, meta=meta)
+    assert worker.is_told_to_stop
+    assert caller.heads == []
+    bench.answer(worker, kind=Kind.END)
+    assert is_served_again(bench, worker)
+
+
+def test_a_client_that_goes_while_it_reads_slowly_keeps_nobody_waiting(
+    bench: Bench,
+) -> None:
+    caller, worker = piecewise(bench)
+    caller.reads = False
+    bench.answer(worker, b"one", Kind.CHUNK)
+    assert caller.invocation is not None
+    bench.dispatcher.abandon(caller.invocation)
+    bench.answer(worker, b"two", Kind.CHUNK)
+    bench.answer(worker, kind=Kind.END)
+    assert caller.is_answered
+    assert is_served_again(bench, worker)
+
+
+@pytest.mark.parametrize(
+    ("kind", "meta"),
+    [
+        pytest.param(Kind.RESPONSE_HEAD, b'[200,"",[]]', id="a second head"),
+        pytest.param(Kind.RESPONSE, b'[200,"",[]]', id="an answer in one piece"),
+        pytest.param(Kind.RESULT, b"", id="a result"),
+        pytest.param(Kind.READY, b"", id="READY"),
+        pytest.param(Kind.EXITED, b"x 1", id="an exit code that is none"),
+    ],
+)
+def test_what_is_out_of_turn_in_the_middle_ends_the_worker(
+    bench: Bench, kind: int, meta: bytes
+) -> None:
+    caller, worker = piecewise(bench)
+    bench.answer(worker, kind=kind, meta=meta)
+    assert isinstance(caller.outcome, WorkerOutOfTurn)
+    assert bench.zygote.killed == [worker.slot]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "meta"),
+    [
+        pytest.param(Kind.CHUNK, b"", id="a piece"),
+        pytest.param(Kind.END, b"", id="an end"),
+        pytest.param(Kind.RESPONSE_HEAD, b"[]", id="a head that is none"),
+        pytest.param(Kind.RESPONSE, b"[100]", id="an answer that is none"),
+    ],
+)
+def test_what_has_no_beginning_ends_the_worker(
+    bench: Bench, kind: int, meta: bytes, streams: bool
+) -> None:
+    caller = bench.submit(b"body", request=PAGE, streams=streams)
+    worker = bench.take()
+    bench.answer(worker, kind=kind, meta=meta)
+    assert isinstance(caller.outcome, WorkerOutOfTurn)
+    assert caller.heads == caller.pieces == []
+    assert bench.zygote.killed == [worker.slot]
+
+
+def test_who_takes_no_pieces_is_sent_none(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    meta = encode_head(200, "", (), with_length=True)
+    bench.answer(worker, kind=Kind.RESPONSE_HEAD, meta=meta)
+    assert isinstance(caller.outcome, WorkerOutOfTurn)
+    bench.let_the_killed_die()
+    assert not is_served_again(bench, worker)
+
+
+# Commands.
+
+
+def test_a_command_s_exit_is_told_with_its_code_and_its_last_words(
+    bench: Bench,
+) -> None:
+    caller, worker = one_running(bench)
+    worker.print(b"it is broken\n")
+    bench.answer(worker, kind=Kind.EXITED, meta=b"3 2048", flags=OUTPUT_PENDING)
+    assert isinstance(caller.outcome, CommandFailed)
+    assert "code 3" in str(caller.outcome)
+    assert "it is broken" in str(caller.outcome)
+    assert caller.outcome.verdict is not None
+    assert (caller.outcome.verdict.exit_code, caller.outcome.verdict.max_memory_mb) == (
+        *(3, 2.0),
+    )
+    assert is_served_again(bench, worker)
+
+
+def test_a_handler_for_events_answers_http_only_where_it_was_asked(
+    bench: Bench,
+) -> None:
+    caller = bench.submit(b"body", request=PAGE, streams=True)
+    worker = bench.take()
+    bench.answer(worker, kind=Kind.NOT_HTTP)
+    assert isinstance(caller.outcome, NotAnHttpFunction)
+    other, worker = one_running(bench)
+    bench.answer(worker, kind=Kind.NOT_HTTP)
+    assert isinstance(other.outcome, WorkerOutOfTurn)
+
+
+# Cancelling at the deadline.
+
+
+def test_who_cleans_up_at_the_deadline_keeps_nothing_and_is_ended(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    bench.advance(59.9)
+    worker.note_cancellation()
+    bench.answer(worker, kind=Kind.CANCELLED)
+    assert isinstance(caller.outcome, DeadlineExceeded)
+    assert bench.zygote.killed == [worker.slot]
+
+
+def test_who_cleans_up_has_milliseconds_and_no_more(bench: Bench) -> None:
+    caller, worker = one_running(bench)
+    worker.note_cancellation()
+    bench.advance(60.0)
+    assert bench.zygote.killed == []
+    bench.advance(0.024)
+    assert bench.zygote.killed == []
+    bench.advance(0.002)
+    assert bench.zygote.killed == [worker.slot]
+    bench.let_the_killed_die()
+    assert isinstance(caller.outcome, DeadlineExceeded)
+
+
+def test_a_cancellation_of_the_last_invocation_gives_this_one_no_time(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(size=PoolSize(max_workers=1))
+    _, worker = one_running(bench)
+    worker.note_cancellation()
+    bench.answer(worker, b"in time")
+    one_running(bench)
+    bench.advance(60.0)
+    assert bench.zygote.killed == [worker.slot]
 
 
 def test_an_events_file_is_not_touched_after_the_outcome(
