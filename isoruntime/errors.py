@@ -5,7 +5,8 @@ IsoruntimeError
 │   ├── InvalidSettings
 │   ├── SandboxUnavailable
 │   ├── CannotListen
-│   └── CannotRead
+│   ├── CannotRead
+│   └── CannotPackage
 ├── InvocationError
 │   ├── HandlerRaised
 │   │   └── HandlerNotLoaded
@@ -84,6 +85,16 @@ class CannotRead(ConfigurationError):
     """What a command was to look at is not there, or cannot be read."""
 
     code = "cannot-read"
+
+
+class CannotPackage(ConfigurationError):
+    """A folder cannot be deployed as it is; all that stands in the way is listed."""
+
+    code = "cannot-package"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
 class ExitStatus(NamedTuple):

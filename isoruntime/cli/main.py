@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 #: The commands, each with its usage and what it is for.
 COMMANDS = {
+    "init": ("init [DIR]", "make a new function"),
     "serve": ("serve [HANDLER]", "run the handler behind an HTTP server"),
     "invoke": ("invoke [HANDLER] [-e EVENT]", "run one event in a real worker"),
     "event": ("event NAME", "print a sample event of a trigger"),
     "check": ("check [DIR|s.yaml]", "find what would fail on the platform"),
+    "package": ("package [DIR] [-o code.zip]", "make the zip that is deployed"),
     "doctor": ("doctor [--require PROFILE]", "show what this host can enforce"),
     "completion": ("completion SHELL", "print what completes commands in a shell"),
     "version": ("version", "print the version"),
