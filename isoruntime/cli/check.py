@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from isoruntime.cli import options
-from isoruntime.cli.text import BAD_USAGE, complain
+from isoruntime.cli.text import BAD_USAGE, GREY, RED, YELLOW, coloured, complain
+from isoruntime.cli.words import Parser, Unreadable
 from isoruntime.errors import CannotRead
 from isoruntime.project import images
 from isoruntime.project.finding import ERROR, Finding
@@ -20,9 +20,6 @@ from isoruntime.settings.parse import closest
 
 #: Exit code: something will not work.
 _FINDINGS: Final = 1
-_RED: Final = "31"
-_YELLOW: Final = "33"
-_DIM: Final = "2"
 
 _USAGE: Final = f"""\
 usage: isoruntime check [DIR|s.yaml] [--json] [--strict] [--runtime ID]
@@ -45,17 +42,6 @@ not be as it was meant: they are shown and change the exit code with --strict on
 there was nothing to look at."""
 
 
-class _Unreadable(Exception):
-    """The words break the grammar of options."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that leaves printing and exiting to the command."""
-
-    def error(self, message: str) -> NoReturn:
-        raise _Unreadable(message)
-
-
 def main(argv: Sequence[str]) -> int:
     """Print what was found; 1 if something will fail, 2 if nothing could be looked at."""
     if {"-h", "--help"} & set(argv):
@@ -65,8 +51,8 @@ def main(argv: Sequence[str]) -> int:
         words = _parse(argv)
         review = Review(options.parse)
         review.look_at(Path(words.path), words.runtime)
-    except _Unreadable as error:
-        complain([f"{error}: see isoruntime check --help"])
+    except Unreadable as error:
+        complain([f"{one}: see isoruntime check --help" for one in error.problems])
         return BAD_USAGE
     except CannotRead as error:
         complain([str(error)])
@@ -81,21 +67,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser()
     parser.add_argument("path", nargs="?", default=".")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--strict", action="store_true")
     parser.add_argument("--runtime", default=images.DEFAULT)
-    words, others = parser.parse_known_args(list(argv))
-    if others:
-        known = ("--json", "--strict", "--runtime", "--help")
-        hint = closest(others[0], known) if others[0].startswith("-") else ""
-        raise _Unreadable(
-            f"'{others[0]}' is not understood{hint and f', {hint.strip()}'}"
-        )
+    words = parser.read(argv)
     if words.runtime not in images.CUSTOM:
         hint = closest(words.runtime, images.CUSTOM)
-        raise _Unreadable(
+        raise Unreadable(
             f"--runtime '{words.runtime}' is not known: {hint}give one of "
             f"{', '.join(images.CUSTOM)}"
         )
@@ -134,12 +114,14 @@ def _report(review: Review) -> Iterator[str]:
 def _told(finding: Finding) -> Iterator[str]:
     kind, place = finding.kind, finding.place
     where = f"line {place.line}: " if place.line else f"{place.key}: " * bool(place.key)
-    severity = _coloured(kind.severity, _RED if kind.severity == ERROR else _YELLOW)
-    name = _coloured(f"[{kind.name}]", _DIM)
+    severity = coloured(
+        kind.severity, RED if kind.severity == ERROR else YELLOW, sys.stdout
+    )
+    name = coloured(f"[{kind.name}]", GREY, sys.stdout)
     yield f"  {severity}: {where}{finding.cause} {name}"
     yield f"      fix: {finding.fix}"
     if kind.says:
-        yield _coloured(f"      platform: {kind.says}", _DIM)
+        yield coloured(f"      platform: {kind.says}", GREY, sys.stdout)
 
 
 def _summary(review: Review) -> str:
@@ -152,9 +134,3 @@ def _summary(review: Review) -> str:
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _coloured(text: str, colour: str) -> str:
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
-        return text
-    return f"\033[{colour}m{text}\033[0m"

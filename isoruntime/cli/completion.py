@@ -18,6 +18,8 @@ from isoruntime.cli.invoke.command import OWN, TAKEN
 from isoruntime.cli.main import COMMANDS
 from isoruntime.cli.samples import SAMPLES
 from isoruntime.cli.text import BAD_USAGE, complain
+from isoruntime.project.images import CUSTOM
+from isoruntime.project.target import PYTHONS
 from isoruntime.settings import DECLARED
 from isoruntime.settings.parse import OneOf, closest
 
@@ -111,8 +113,22 @@ def parser() -> argparse.ArgumentParser:
     event.add_argument("--list", action="store_true")
     event.add_argument("--code-dir", dest="code_dir", help="where the function is")
     _complete_with(event.add_argument("name", nargs="?"), _event_names)
+    _add_project_words(made)
     made["completion"].add_argument("shell", choices=tuple(SHELLS))
     return whole
+
+
+def _add_project_words(made: dict[str, argparse.ArgumentParser]) -> None:
+    """Add what the commands take that look at a function's folder."""
+    for name in ("init", "check", "package"):
+        made[name].add_argument("dir", nargs="?")
+    made["check"].add_argument("--json", action="store_true")
+    made["check"].add_argument("--strict", action="store_true")
+    made["check"].add_argument("--runtime", choices=tuple(CUSTOM))
+    made["package"].add_argument("-o", "--output")
+    made["package"].add_argument("--python", choices=tuple(sorted(PYTHONS.values())))
+    made["package"].add_argument("--platform")
+    made["package"].add_argument("--no-vendor", action="store_true")
 
 
 def _add_settings(to: argparse.ArgumentParser, settings: Iterable[Setting]) -> None:

@@ -44,7 +44,8 @@ def read(given: str, code_dir: str) -> bytes:
 def _found(name: str, code_dir: str) -> Path:
     known = saved(code_dir)
     for path in (Path(name), Path(code_dir, name)):
-        if path.exists():
+        # A folder may well be called like an event: a new function's own is.
+        if path.exists() and not (path.is_dir() and name in known):
             return path
     if name in known:
         return known[name]

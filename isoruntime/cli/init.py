@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from isoruntime.cli.text import BAD_USAGE, complain
-from isoruntime.cli.words import Parser, own_command
+from isoruntime.cli.words import Parser, Unreadable, own_command
 from isoruntime.errors import CannotPackage
 from isoruntime.project import template
 from isoruntime.project.contents import Entry
@@ -42,48 +42,53 @@ def main(argv: Sequence[str]) -> int:
         return 0
     parser = Parser()
     parser.add_argument("dir", nargs="?", default=".")
-    words, problems = parser.read(argv, "init")
-    if problems:
-        complain(problems)
+    try:
+        folder = Path(parser.read(argv).dir)
+    except Unreadable as error:
+        complain(f"{one}: see isoruntime init --help" for one in error.problems)
         return BAD_USAGE
-    folder = Path(str(words["dir"]))
     try:
         files = template.files(folder.resolve().name)
-        missing = [one for one in files if not os.path.lexists(folder / one.name)]
-        for file in missing:
-            _make(folder / file.name, file)
+        kept = {file.name for file in files if not _make(folder / file.name, file)}
     except CannotPackage as error:
         complain(error.problems)
         return _FAILED
     except OSError as error:
-        complain([f"{error.filename} was not made: {error.strerror}"])
+        complain([f"{error.filename} cannot be made: {error.strerror}"])
         return _FAILED
-    print("\n".join(_report(folder, files, missing)))
+    print("\n".join(_report(folder, files, kept)))
     return 0
 
 
-def _make(path: Path, file: Entry) -> None:
+def _make(path: Path, file: Entry) -> bool:
+    """Make a file, unless there is something of its name."""
     assert isinstance(file.source, bytes)
+    if os.path.lexists(path):
+        return False
     path.parent.mkdir(parents=True, exist_ok=True)
     # Exclusively: whatever came into being since we looked is kept, too.
     with path.open("xb") as made:
         made.write(file.source)
     if file.mode & stat.S_IXUSR:
         path.chmod(stat.S_IMODE(file.mode))
+    return True
 
 
-def _report(
-    folder: Path, files: Iterable[Entry], missing: Sequence[Entry]
-) -> Iterator[str]:
+def _report(folder: Path, files: Sequence[Entry], kept: set[str]) -> Iterator[str]:
+    yield f"{folder.resolve()}:"
     for file in files:
-        state = (
-            _PURPOSES[file.name] if file in missing else "kept: it was there already"
-        )
-        yield f"  {file.name:18}  {state}"
-    here = shlex.quote(str(folder))
+        purpose = _PURPOSES[file.name]
+        if file.name in kept:
+            purpose = "was there already and is kept"
+        yield f"  {file.name:18} {purpose}"
     command = own_command()
+    there = "" if folder == Path() else f" --code-dir {shlex.quote(str(folder))}"
+    where = "" if folder == Path() else f" {shlex.quote(str(folder))}"
     yield ""
     yield "What to type next:"
-    yield f"  {command} serve --code-dir {here}"
-    yield f"  curl -d @{shlex.quote(str(folder / 'events/hello.json'))} localhost:9000/invoke"
-    yield f"  {command} package {here}"
+    for line, purpose in (
+        (f"invoke{there} -e @hello", "run it once"),
+        (f"serve{there}", "answer POST localhost:9000/invoke with it"),
+        (f"package{where}", "make code.zip, to be deployed"),
+    ):
+        yield f"  {command} {line:{len(there) + 16}}  # {purpose}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +12,14 @@ from typing import Final, NamedTuple
 from isoruntime import __version__
 from isoruntime.cli.progress import shown
 from isoruntime.cli.text import BAD_USAGE, complain
-from isoruntime.cli.words import Parser
+from isoruntime.cli.words import Parser, Unreadable
 from isoruntime.errors import CannotPackage
-from isoruntime.project import archive, parcel, target
+from isoruntime.project import archive, images, parcel, target
+from isoruntime.project.checks.limits import LARGEST_PACKAGE_MB
 from isoruntime.project.parcel import Parcel
-from isoruntime.project.target import DEFAULT_PLATFORM, PYTHONS, Target
+from isoruntime.project.target import DEFAULT_PLATFORM, PYTHONS, Told
+
+_EPOCH: Final = "SOURCE_DATE_EPOCH"
 
 _USAGE: Final = f"""\
 usage: isoruntime package [DIR] [-o FILE] [OPTIONS]
@@ -25,20 +27,19 @@ usage: isoruntime package [DIR] [-o FILE] [OPTIONS]
 Makes the zip that is deployed of DIR, or of the current directory: the code without
 what .fcignore names, bootstrap ready to be started, and in python/ isoruntime, what it
 needs, and what requirements.txt asks for, for the platform's Python. The same input
-makes the same bytes. Needs pip, and the package registry that pip is set up for.
+makes the same bytes. Needs pip, and the package index that pip is set up for.
 
   -o FILE, --output FILE  the zip [else code.zip in DIR]
   --python VERSION        {", ".join(sorted(PYTHONS.values()))}: for which Python the packages are
-                          [else as s.yaml's runtime has it, else {PYTHONS[target.DEFAULT_RUNTIME]}]
+                          [else that of s.yaml's runtime, else {PYTHONS[images.DEFAULT]}]
   --platform NAME         for which system, as wheels name it; may be repeated
                           [else {DEFAULT_PLATFORM}, which every image runs]
   --no-vendor             no packages: they come with a layer, or are in DIR already
   --help                  print this and exit
 
-SOURCE_DATE_EPOCH sets the time of all that is in the zip, else 1980."""
+{_EPOCH}, in seconds since 1970, is the time of all that is in the zip, else 1980."""
 
 _FAILED: Final = 1
-_EPOCH: Final = "SOURCE_DATE_EPOCH"
 _MB: Final = 1 << 20
 
 
@@ -58,8 +59,11 @@ def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(_USAGE)
         return 0
-    order, problems = _order(argv, os.environ)
-    if order is None or problems:
+    try:
+        order, problems = _order(argv, os.environ)
+    except Unreadable as error:
+        problems = [f"{one}: see isoruntime package --help" for one in error.problems]
+    if problems:
         complain(problems)
         return BAD_USAGE
     try:
@@ -70,35 +74,26 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _order(
-    argv: Sequence[str], environ: Mapping[str, str]
-) -> tuple[_Order | None, list[str]]:
+def _order(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[_Order, list[str]]:
     parser = Parser()
     parser.add_argument("dir", nargs="?", default=".")
     parser.add_argument("-o", "--output")
-    parser.add_argument("--python", default=None)
+    parser.add_argument("--python")
     parser.add_argument("--platform", action="append", default=[])
-    parser.add_argument("--no-vendor", action="store_true", default=False)
-    words, problems = parser.read(argv, "package")
-    if not words:
-        return None, problems
-    folder = Path(str(words["dir"]))
-    output = Path(str(words.get("output", folder / "code.zip")))
-    problems += [*_problems(folder, output)]
+    parser.add_argument("--no-vendor", action="store_true")
+    words = parser.read(argv)
+    folder = Path(words.dir)
+    output = Path(words.output) if words.output else folder / "code.zip"
     moment, problem = _moment(environ.get(_EPOCH, ""))
-    problems += problem
-    platforms = tuple(words["platform"])  # type: ignore[call-overload]
-    python = words["python"]
-    assert python is None or isinstance(python, str)
-    order = _Order(folder, output, python, platforms, not words["no_vendor"], moment)
-    return order, problems
+    platforms = tuple(words.platform)
+    order = _Order(folder, output, words.python, platforms, not words.no_vendor, moment)
+    return order, [*_problems(folder, output), *problem]
 
 
 def _problems(folder: Path, output: Path) -> Iterator[str]:
     if not folder.is_dir():
         yield f"{folder} is no folder: give the one with the code"
-        return
-    if not output.parent.is_dir():
+    elif not output.parent.is_dir():
         yield f"{output.parent} is no folder, so that {output} cannot be there"
     elif output.is_dir():
         yield f"{output} is a folder: give the name of a file, with -o"
@@ -115,39 +110,43 @@ def _moment(text: str) -> tuple[float | None, list[str]]:
         return None, [f"{_EPOCH}='{text}' is no whole number of seconds"]
 
 
-def _packed(order: _Order) -> Iterator[str]:
+def _packed(order: _Order) -> list[str]:
     """Make the zip and return what there is to say about it."""
+    told = target.told(order.folder)
     contents = parcel.of(order.folder, [order.output])
     if not order.vendors:
-        yield from _written(order, contents, Target())
-        return
-    chosen = target.read(order.folder, order.python, order.platforms)
+        return [*_written(order, contents, told)]
+    chosen = told.target(order.python, order.platforms)
     with tempfile.TemporaryDirectory(prefix="isoruntime-package-") as made:
         with shown(f"fetching packages for {chosen}"):
             packages, remarks = parcel.packages_for(order.folder, chosen, Path(made))
-        whole = contents.with_packages(packages)
-        remarks = [*chosen.remarks, *remarks]
-        whole = whole._replace(remarks=(*whole.remarks, *remarks))
-        yield from _written(order, whole, chosen)
+        if order.python is None:
+            remarks = [*told.remarks, *remarks]
+        whole = contents.with_packages(packages, remarks)
+        report = [*_written(order, whole, told)]
+    named = {"isoruntime": __version__, **whole.distributions}
+    report[2:2] = [
+        f"  packages   for {chosen}: {chosen.because}",
+        f"  python/    {', '.join(' '.join(one) for one in named.items())}",
+    ]
+    return report
 
 
-def _written(order: _Order, parcel: Parcel, target: Target) -> Iterator[str]:
+def _written(order: _Order, parcel: Parcel, told: Told) -> Iterator[str]:
     unpacked_mb = parcel.size_bytes / _MB
-    if unpacked_mb > target.disk_mb:
-        raise CannotPackage(
-            [
-                f"unpacked it takes {unpacked_mb:.0f} MB, and the function's disk has "
-                f"{target.disk_mb} MB: leave something out in .fcignore, or set diskSize"
-            ]
+    if unpacked_mb > told.disk_mb:
+        problem = (
+            f"unpacked it takes {unpacked_mb:.0f} MB, and the function's disk has "
+            f"{told.disk_mb} MB: leave something out in .fcignore, or set diskSize"
         )
+        raise CannotPackage([problem])
     with shown(f"writing {order.output}"):
         archive.write(order.output, parcel.entries, order.moment)
     size_mb = order.output.stat().st_size / _MB
-    yield f"{order.output}: {len(parcel.entries)} files, {size_mb:.1f} MB"
-    yield f"  unpacked   {unpacked_mb:.1f} MB of the disk's {target.disk_mb} MB"
-    if order.vendors:
-        yield f"  packages   for {target}, {target.because}"
-        named = {"isoruntime": __version__, **parcel.distributions}
-        yield f"  python/    {', '.join(' '.join(one) for one in named.items())}"
+    yield (
+        f"{order.output}: {len(parcel.entries)} files, {size_mb:.1f} MB "
+        f"of the {LARGEST_PACKAGE_MB} MB that a zip may have"
+    )
+    yield f"  unpacked   {unpacked_mb:.1f} MB of the function's disk of {told.disk_mb} MB"
     for remark in parcel.remarks:
         yield f"  note       {remark}"

@@ -1,8 +1,9 @@
-"""The words after a command that has few options: read, and all problems told at once."""
+"""The words after a command that has few options, and the command's own name."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,35 +15,37 @@ from isoruntime.settings.parse import closest
 class Unreadable(Exception):
     """The words break the grammar of options."""
 
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that leaves printing and exiting to the command."""
 
     def __init__(self) -> None:
-        super().__init__(
-            add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS
-        )
+        super().__init__(add_help=False, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Leave the message to the command."""
         raise Unreadable(message)
 
-    def read(
-        self, argv: Sequence[str], command: str
-    ) -> tuple[dict[str, object], list[str]]:
-        """Return the options by their names, and what was not understood."""
-        try:
-            known, others = self.parse_known_args(list(argv))
-        except Unreadable as error:
-            return {}, [f"{error}: see isoruntime {command} --help"]
-        return vars(known), [self._not_understood(word, command) for word in others]
+    def read(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Return the options by their names.
 
-    def _not_understood(self, word: str, command: str) -> str:
-        if not word.startswith("-"):
-            return f"'{word}' is one argument too many: give one DIR"
+        Raises:
+            Unreadable: with every word that was not understood.
+        """
+        words, others = self.parse_known_args(list(argv))
+        if others:
+            raise Unreadable(*map(self._not_understood, others))
+        return words
+
+    def _not_understood(self, word: str) -> str:
         flag = word.partition("=")[0]
-        hint = closest(flag, self._option_string_actions)
-        return f"{flag} is no option: {hint}see isoruntime {command} --help"
+        known = (*self._option_string_actions, "--help")
+        hint = closest(flag, known) if flag.startswith("-") else ""
+        return f"'{word}' is not understood{hint and f', {hint.strip()}'}"
 
 
 def own_command() -> str:
@@ -50,4 +53,7 @@ def own_command() -> str:
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
         return f"{sys.executable} -m isoruntime"
-    return sys.argv[0]
+    found = shutil.which(program.name)
+    if found and Path(found).resolve() == program.resolve():
+        return program.name
+    return str(program)

@@ -1,7 +1,7 @@
 """The zip that is deployed: the same entries always make the same bytes.
 
 The platform's tools upload nothing when the checksum has not changed, and a reader can
-tell by it whether two deployments are the same.
+tell by it whether two deployments are the same. (Another zlib may compress otherwise.)
 """
 
 from __future__ import annotations

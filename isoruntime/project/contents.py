@@ -125,7 +125,7 @@ class _Walk:
         problem = _unwritable(name)
         if stat.S_ISLNK(status.st_mode):
             problem = problem or self._leading_out(name, one.path)
-            entry = Entry(name, LINK, os.fsencode(os.readlink(one.path)))
+            entry = Entry(name, LINK, os.fsencode(os.readlink(one.path)))  # noqa: PTH115 - its text, as it is
         else:
             problem = problem or _unshippable(name, one.path, status)
             entry = Entry(name, permitted(status), Path(one.path))
@@ -135,7 +135,7 @@ class _Walk:
             yield entry
 
     def _leading_out(self, name: str, path: str) -> str:
-        target = os.readlink(path)
+        target = os.readlink(path)  # noqa: PTH115 - its text, as it is
         if os.path.isabs(target):  # noqa: PTH117 - it is a text, not yet a place
             return f"{name} is a link to {target}: make it relative, {_LEAVE_OUT}"
         real = os.path.realpath(path)

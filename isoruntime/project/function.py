@@ -17,6 +17,7 @@ from isoruntime.errors import InvalidSettings
 from isoruntime.project.finding import Place
 from isoruntime.project.images import BUILT_IN, CUSTOM, Image
 from isoruntime.project.manifest import Manifest, Node, Resource, shown
+from isoruntime.project.packed import Packed
 from isoruntime.settings import Settings, read_settings
 
 #: Where the platform unpacks the folder.
@@ -86,9 +87,12 @@ class Function:
         runtime: str,
         manifest: Manifest | None = None,
         resource: Resource | None = None,
+        packed: Packed | None = None,
     ) -> None:
         #: where its code lies; None if that is not on this machine
         self.folder = folder
+        #: how the folder becomes the zip, if that is ours to do
+        self.packed = packed
         self.manifest = manifest
         self.name = resource.name if resource else ""
         self.props = resource.props if resource else Node({})

@@ -30,7 +30,9 @@ class Parcel(NamedTuple):
         """Version of each vendored package, by name."""
         return vendor.distributions(self.entries)
 
-    def with_packages(self, packages: Sequence[Entry]) -> Parcel:
+    def with_packages(
+        self, packages: Sequence[Entry], remarks: Sequence[str] = ()
+    ) -> Parcel:
         """Return it with packages; what the folder had of these gives way.
 
         Raises:
@@ -43,11 +45,10 @@ class Parcel(NamedTuple):
         tops |= {f"{name}.dist-info" for name in vendor.distributions(packages)}
         giving_way = {_top(entry.name) for entry in self.entries} & tops - {""}
         kept = [entry for entry in self.entries if _top(entry.name) not in giving_way]
-        remarks = self.remarks
         if giving_way:
             named = ", ".join(sorted(giving_way))
-            remarks += (f"{vendor.FOLDER}/ had {named} already: replaced",)
-        return Parcel((*kept, *packages), remarks)
+            remarks = [*remarks, f"{vendor.FOLDER}/ had {named} already: replaced"]
+        return Parcel((*kept, *packages), (*self.remarks, *remarks))
 
 
 def of(folder: Path, besides: Sequence[Path]) -> Parcel:
@@ -59,6 +60,9 @@ def of(folder: Path, besides: Sequence[Path]) -> Parcel:
     found, problems = contents.read(folder, besides)
     if problems:
         raise CannotPackage(problems)
+    if not found:
+        problem = f"{folder} holds nothing to deploy: isoruntime init makes a function"
+        raise CannotPackage([problem])
     script, remarks = _start(folder)
     entries = [entry for entry in found if entry.name != start.NAME]
     return Parcel((*entries, script), tuple(remarks))

@@ -21,6 +21,7 @@ from isoruntime.project.checks import (
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind, Place
 from isoruntime.project.function import Function, ParseOptions, Start
 from isoruntime.project.manifest import Manifest, Resource, shown
+from isoruntime.project.packed import packed
 
 NOTHING_JUDGED: Final = Kind(
     "nothing-judged",
@@ -118,12 +119,14 @@ class Review:
         runtime = resource.props.text("runtime")
         if not runtime:
             return
+        made = packed(resource, found.path.parent)
         function = Function(
-            _folder(found, resource),
+            made.folder if made else _folder(found, resource),
             self._parse_options,
             runtime=runtime,
             manifest=found,
             resource=resource,
+            packed=made,
         )
         self.looked_at.append(f"{resource.name} ({_about(function)})")
         if function.image is None:

@@ -1,49 +1,47 @@
 """For which Python and system a folder is packed: what was asked for, else s.yaml's.
 
 An image has one Python that is new enough for isoruntime, so that a runtime's name says
-all there is to know (fc-contract.md 5.2).
+all there is to know.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from isoruntime.errors import CannotPackage
+from isoruntime.errors import CannotPackage, CannotRead
+from isoruntime.project import images, manifest
 from isoruntime.project.contents import file_in
+from isoruntime.project.images import OLDEST_PYTHON, text_of
+from isoruntime.project.manifest import Node
 
-#: The images that have a Python for isoruntime.
+#: The images that have a Python for isoruntime, and which.
 PYTHONS: Final = {
-    "custom.debian12": "3.11",
-    "custom.debian11": "3.12",
-    "custom.debian10": "3.10",
+    image.runtime: image.python_text
+    for image in images.CUSTOM.values()
+    if image.python >= OLDEST_PYTHON
 }
-DEFAULT_RUNTIME: Final = "custom.debian12"
-#: The oldest of the images has glibc 2.28, so that these wheels run on all of them.
-DEFAULT_PLATFORM: Final = "manylinux_2_28_x86_64"
+_OLDEST_GLIBC: Final = min(images.CUSTOM[runtime].glibc[1] for runtime in PYTHONS)
+#: Such wheels run on all of them.
+DEFAULT_PLATFORM: Final = f"manylinux_2_{_OLDEST_GLIBC}_x86_64"
 #: What a function has unless it asks for more (`diskSize`).
-DEFAULT_DISK_MB: Final = 512
+_DEFAULT_DISK_MB: Final = 512
 
-_MANIFESTS: Final = ("s.yaml", "s.yml")
 #: Names that platforms had before they were called after the C library's version.
 _OLD_NAMES: Final = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _PLATFORM: Final = re.compile(r"(manylinux(?:2014|2010|1|_2_(\d+)))_(\w+)")
-_OLDEST_GLIBC: Final = min(_OLD_NAMES)
-_OLDEST_PYTHON: Final = 10
+_OLDEST_NAMED: Final = min(_OLD_NAMES)
 
 
 class Target(NamedTuple):
     """What the packages have to fit."""
 
-    python: str = PYTHONS[DEFAULT_RUNTIME]
+    python: str
     platforms: tuple[str, ...] = (DEFAULT_PLATFORM,)
-    disk_mb: int = DEFAULT_DISK_MB
     #: how it was decided
-    because: str = f"as on {DEFAULT_RUNTIME}"
-    #: what should be done so that it is decided better
-    remarks: tuple[str, ...] = ()
+    because: str = ""
 
     def __str__(self) -> str:
         return f"Python {self.python} on {', '.join(self.platforms)}"
@@ -59,97 +57,88 @@ class Target(NamedTuple):
         return list(dict.fromkeys(found))
 
 
-def read(
-    folder: Path, python: str | None = None, platforms: Sequence[str] = ()
-) -> Target:
-    """Return the target that was asked for, or that the folder's s.yaml tells.
+class Told(NamedTuple):
+    """What a folder's s.yaml says of where it goes; without one, the usual."""
+
+    runtimes: tuple[str, ...] = ()
+    disk_mb: int = _DEFAULT_DISK_MB
+    #: why there is nothing to be told, if that should be known
+    remarks: tuple[str, ...] = ()
+
+    def target(self, python: str | None, platforms: Sequence[str]) -> Target:
+        """Return what was asked for, or else told.
+
+        Raises:
+            CannotPackage: neither names a Python that isoruntime runs on.
+        """
+        if python is not None:
+            target = Target(_judged(python), because="as asked for")
+        elif self.runtimes:
+            runtime = self._runtime()
+            target = Target(PYTHONS[runtime], because=f"s.yaml's {runtime} has it")
+        else:
+            default = images.DEFAULT
+            target = Target(PYTHONS[default], because=f"{default} has it")
+        return target._replace(platforms=tuple(platforms)) if platforms else target
+
+    def _runtime(self) -> str:
+        unknown = [one for one in self.runtimes if one not in PYTHONS]
+        if unknown:
+            raise CannotPackage([_useless(runtime) for runtime in unknown])
+        if len({PYTHONS[one] for one in self.runtimes}) > 1:
+            named = " and ".join(self.runtimes)
+            raise CannotPackage(
+                [f"s.yaml has functions on {named}: say for which, with --python"]
+            )
+        return self.runtimes[0]
+
+
+def told(folder: Path) -> Told:
+    """Read the folder's s.yaml, if it has one.
 
     Raises:
-        CannotPackage: neither tells a Python that isoruntime runs on.
+        CannotPackage: it cannot be understood.
     """
-    functions, remarks = _functions(folder)
-    target = Target(disk_mb=_disk_mb(functions))
-    if python is not None:
-        target = target._replace(python=_judged(python), because="as asked for")
-    elif functions:
-        runtime = _runtime(functions)
-        target = target._replace(
-            python=PYTHONS[runtime], because=f"as s.yaml's {runtime} has it"
-        )
-    else:
-        target = target._replace(remarks=remarks)
-    return target._replace(platforms=tuple(platforms)) if platforms else target
+    path = next(filter(None, (file_in(folder, name) for name in manifest.NAMES)), None)
+    if path is None:
+        return Told()
+    try:
+        found = manifest.read(path, manifest.shown(path))
+    except CannotRead as error:
+        # What it says matters less than that it can be packed at all.
+        return Told(remarks=(f"{error}, or give --python",))
+    if not found.root.entries and found.findings:
+        first = found.findings[0]
+        line = f" line {first.place.line}:" if first.place.line else ""
+        raise CannotPackage([f"{first.place.path}:{line} {first.cause}"])
+    functions = [one.props for one in found.resources() if one.is_function]
+    runtimes = sorted({props.text("runtime") for props in functions} - {""})
+    disks = [_disk_mb(props) for props in functions]
+    return Told(tuple(runtimes), min(disks, default=_DEFAULT_DISK_MB))
+
+
+def _disk_mb(props: Node) -> int:
+    return int(props.number("diskSize") or _DEFAULT_DISK_MB)
 
 
 def _judged(python: str) -> str:
-    match = re.fullmatch(r"3\.(\d+)", python)
-    if match and int(match[1]) >= _OLDEST_PYTHON:
+    match = re.fullmatch(r"(3)\.(\d+)", python)
+    if match and (int(match[1]), int(match[2])) >= OLDEST_PYTHON:
         return python
     known = ", ".join(sorted(PYTHONS.values()))
-    raise CannotPackage(
-        [
-            f"--python '{python}' is no Python that isoruntime runs on: give one of {known}"
-        ]
-    )
-
-
-def _functions(folder: Path) -> tuple[list[Mapping[str, Any]], tuple[str, ...]]:
-    """Return the `props` of s.yaml's functions, and why there are none."""
-    found = [path for name in _MANIFESTS if (path := file_in(folder, name))]
-    if not found:
-        return [], ()
-    path = found[0]
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        remark = (
-            f"{path.name} was not read: pip install 'isoruntime[yaml]', or say --python"
-        )
-        return [], (remark,)
-    try:
-        document = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise CannotPackage([f"{path.name} is no YAML: {text}"]) from error
-    resources = document.get("resources") if isinstance(document, dict) else None
-    return list(_props(resources)), ()
-
-
-def _props(resources: object) -> Iterator[Mapping[str, Any]]:
-    for resource in resources.values() if isinstance(resources, dict) else ():
-        props = resource.get("props") if isinstance(resource, dict) else None
-        if isinstance(props, dict) and "runtime" in props:
-            yield props
-
-
-def _runtime(functions: Sequence[Mapping[str, Any]]) -> str:
-    runtimes = sorted({str(props["runtime"]) for props in functions})
-    unknown = [runtime for runtime in runtimes if runtime not in PYTHONS]
-    if unknown:
-        raise CannotPackage([_useless(runtime) for runtime in unknown])
-    if len(runtimes) > 1:
-        named = " and ".join(runtimes)
-        raise CannotPackage(
-            [f"s.yaml has functions on {named}: say for which Python, with --python"]
-        )
-    return runtimes[0]
+    problem = f"--python '{python}' is no Python for isoruntime: give one of {known}"
+    raise CannotPackage([problem])
 
 
 def _useless(runtime: str) -> str:
-    if runtime == "custom":
-        reason = f"has a Python older than 3.{_OLDEST_PYTHON}: take {DEFAULT_RUNTIME}"
-    elif runtime.startswith("custom") or not runtime[:1].isalpha():
-        reason = "does not tell its Python: say --python"
+    if runtime in images.CUSTOM:
+        image = images.CUSTOM[runtime]
+        reason = f"has Python {image.python_text}, older than {text_of(OLDEST_PYTHON)}"
+    elif runtime in images.BUILT_IN:
+        reason = "calls the handler itself and starts no bootstrap"
     else:
-        reason = f"starts no bootstrap: take {DEFAULT_RUNTIME}"
-    return f"s.yaml's runtime {runtime} {reason}"
-
-
-def _disk_mb(functions: Sequence[Mapping[str, Any]]) -> int:
-    told = [props.get("diskSize", DEFAULT_DISK_MB) for props in functions]
-    return min(
-        (size for size in told if isinstance(size, int)), default=DEFAULT_DISK_MB
-    )
+        return f"s.yaml's runtime {runtime} does not tell its Python: give --python"
+    return f"s.yaml's runtime {runtime} {reason}: take {images.DEFAULT}"
 
 
 def _and_older(platform: str) -> Iterator[str]:
@@ -159,7 +148,7 @@ def _and_older(platform: str) -> Iterator[str]:
         return
     name, minor, machine = match.groups()
     newest = int(minor) if minor else _minor_of(name)
-    for glibc in range(newest, _OLDEST_GLIBC - 1, -1):
+    for glibc in range(newest, _OLDEST_NAMED - 1, -1):
         yield f"manylinux_2_{glibc}_{machine}"
         if glibc in _OLD_NAMES:
             yield f"{_OLD_NAMES[glibc]}_{machine}"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from isoruntime.project import start
+from isoruntime.project import images, start
 from isoruntime.project.contents import FILE, PROGRAM, Entry
 from isoruntime.project.ignore import FILE_NAME
-from isoruntime.project.target import DEFAULT_RUNTIME
 
 #: What the function is called where the folder's name gives no name.
 _NAMELESS: Final = "hello"
@@ -95,9 +94,7 @@ __pycache__/
 
 def files(folder_name: str) -> list[Entry]:
     """Return what a new function in a folder of that name begins with."""
-    manifest = _MANIFEST.format(
-        name=function_name(folder_name), runtime=DEFAULT_RUNTIME
-    )
+    manifest = _MANIFEST.format(name=function_name(folder_name), runtime=images.DEFAULT)
     texts = {
         "index.py": _INDEX,
         "events/hello.json": _EVENT,

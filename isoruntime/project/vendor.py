@@ -49,7 +49,8 @@ def fetch(
     """
     wanted = [*_needed(requirements)]
     if requirements is not None:
-        wanted += ["--requirement", str(requirements)]
+        # In the folder, where pip runs too: what the file names is relative to that.
+        wanted += ["--requirement", requirements.name]
     command = [
         *(sys.executable, "-m", "pip", "install", "--target", str(into)),
         *("--no-compile", "--only-binary=:all:", "--no-input"),
@@ -161,7 +162,8 @@ def _shipped(tree: Path) -> Iterator[Entry]:
 
 
 def _is_shipped(relative: Path, path: Path) -> bool:
-    if path.suffix == ".pyc":
+    if path.suffix == ".pyc" or relative.parts[0].partition("-")[0] == "isoruntime":
+        # Of isoruntime, the one that runs here is shipped.
         return False
     if path.parent.suffix == ".dist-info" and path.name in _PIPS_OWN:
         return False

@@ -21,7 +21,8 @@ _INTRODUCTION = """\
 
 It looks at a function as it lies on disk, runs nothing of it, and sends nothing anywhere.
 A folder with an `s.yaml` (or `s.yml`, `s.json`) is judged by that: every resource with
-`component: fc3`, and the folder that its `code` names. A folder without one is judged as
+`component: fc3`, and the folder that its `code` names, or that an action packs into it with
+`isoruntime package`; what that mends or brings along is not complained of. A folder without one is judged as
 `custom.debian12` at port 9000, or as `--runtime` says. YAML needs PyYAML:
 `pip install 'isoruntime[yaml]'`. What only Serverless Devs can fill in (`${...}`) is not
 judged; `${vars...}` and templates of the same file are filled in.

@@ -65,6 +65,11 @@ def test_every_command_is_offered(folder: Path) -> None:
         ("isoruntime invoke -e @", ["@events/order.json"]),
         ("isoruntime event o", ["oss", "order"]),
         ("isoruntime completion f", ["fish"]),
+        ("isoruntime package --py", ["--python"]),
+        ("isoruntime package --python 3.10", ["3.10"]),
+        ("isoruntime package --no", ["--no-vendor"]),
+        ("isoruntime check --str", ["--strict"]),
+        ("isoruntime init ev", ["events/"]),
     ],
 )
 def test_what_comes_next_is_offered(folder: Path, line: str, words: list[str]) -> None:

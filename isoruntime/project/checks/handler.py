@@ -350,11 +350,20 @@ class _Search:
         if modules.was_in_library(top):
             cause = f"'{top}' is no part of Python {version}, which the image has"
             return GONE.at(place, cause)
-        if self._function.has_layers or self._function.props.get("nasConfig"):
-            # It may well come from there.
+        if self._may_come_from_elsewhere():
             return None
         cause = f"'{top}' is neither in the folder nor in Python {version}'s library"
-        return IMPORT.at(place, cause, f"vendor it: pip install -t python {top}")
+        fix = f"vendor it: pip install -t python {top}"
+        if self._function.packed:
+            fix = "name the package that has it in requirements.txt"
+        return IMPORT.at(place, cause, fix)
+
+    def _may_come_from_elsewhere(self) -> bool:
+        function = self._function
+        if function.packed and function.packed.has_requirements:
+            # Packages are called otherwise than the modules in them.
+            return True
+        return function.has_layers or function.props.get("nasConfig") is not None
 
 
 def _imports(path: Path, name: str) -> Iterator[modules.Import]:

@@ -73,7 +73,8 @@ _SET_BY_PLATFORM: Final = frozenset(
 )
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _MOST_VARIABLES_BYTES: Final = 4096
-_LARGEST_PACKAGE_MB: Final = 500
+#: Of a zip, with the tools or through OSS.
+LARGEST_PACKAGE_MB: Final = 500
 _MB: Final = 1024 * 1024
 
 
@@ -136,7 +137,7 @@ def _package(function: Function) -> Iterator[Finding]:
         yield CODE_MISSING.at(function.place("code"), cause)
         return
     size = _size(str(folder))
-    if size > _LARGEST_PACKAGE_MB * _MB:
+    if size > LARGEST_PACKAGE_MB * _MB:
         cause = (
             f"the folder holds {size // _MB} MB with what .fcignore leaves out, and a "
             "zip may have 500"

@@ -59,7 +59,8 @@ RUNTIME: Final = Kind(
     ERROR,
     "bootstrap starts isoruntime, and the folder lacks isoruntime itself, waitress or "
     "psutil. Nothing is installed on the platform.",
-    "put them beside bootstrap: pip install -t python isoruntime waitress psutil",
+    "put them beside bootstrap: isoruntime package does, or pip install -t python "
+    "isoruntime waitress psutil",
     "bootstrap: nothing here can run isoruntime; put what it needs beside bootstrap",
 )
 PATH: Final = Kind(
@@ -317,7 +318,8 @@ def _by_tables(path: Path, target: Image) -> _Fault | None:
 
 def _runtime(function: Function, folder: Path) -> Iterator[Finding]:
     start = function.start
-    if not start.is_ours or function.has_layers:
+    is_vendored = function.packed is not None and function.packed.has_packages
+    if not start.is_ours or function.has_layers or is_vendored:
         return
     if start.program is not None and not start.program.exists():
         # Told already; what comes with the file will come then.
