@@ -101,24 +101,20 @@ class _Walk:
         except OSError as error:
             self.problems.append(_unreadable(prefix, error))
             return
+        if prefix and not names:
+            yield Entry(prefix, FOLDER, b"")
         for one in names:
             name = f"{prefix}{one.name}"
             is_folder = one.is_dir(follow_symlinks=False)
             if not self._is_left_out(name, is_folder):
-                yield from self._folder(name) if is_folder else self._file(name, one)
+                yield from (
+                    self.below(f"{name}/") if is_folder else self._file(name, one)
+                )
 
     def _is_left_out(self, name: str, is_folder: bool) -> bool:
         if any(ignore.matches(name, is_folder) for ignore in self._left_out):
             return True
         return f"{self._real_root}/{name}" in self._besides
-
-    def _folder(self, name: str) -> Iterator[Entry]:
-        is_empty = True
-        for entry in self.below(f"{name}/"):
-            is_empty = False
-            yield entry
-        if is_empty:
-            yield Entry(f"{name}/", FOLDER, b"")
 
     def _file(self, name: str, one: os.DirEntry[str]) -> Iterator[Entry]:
         status = one.stat(follow_symlinks=False)
