@@ -47,6 +47,9 @@ def main(argv: Sequence[str]) -> int:
     except Unreadable as error:
         complain(f"{one}: see isoruntime init --help" for one in error.problems)
         return BAD_USAGE
+    if os.path.lexists(folder) and not folder.is_dir():
+        complain([f"{folder} is no folder: give one, or a name for a new one"])
+        return BAD_USAGE
     try:
         files = template.files(folder.resolve().name)
         kept = {file.name for file in files if not _make(folder / file.name, file)}

@@ -178,7 +178,10 @@ class Function:
         lines = [Line(at, _expanded(said, arguments)) for at, said in lines]
         is_ours = any(_OURS in word for _, said in (*given, *lines) for word in said)
         # What is missing is most likely to become ours: the handler can be judged.
-        is_ours |= not command and not (program and program.exists())
+        is_default = not command or (
+            self.packed is not None and program == self.local(BOOTSTRAP)
+        )
+        is_ours |= is_default and not (program and program.exists())
         return Start(
             (*words, *_texts(args)),
             place,

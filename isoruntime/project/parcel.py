@@ -102,5 +102,6 @@ def _top(name: str) -> str:
     top = rest.partition("/")[0] if folder == vendor.FOLDER else ""
     if top.endswith(".dist-info"):
         # The same package in another version is the same package.
-        return f"{vendor.normalized(top.rpartition('-')[0])}.dist-info"
+        name = top.removesuffix(".dist-info").rpartition("-")[0]
+        return f"{vendor.normalized(name)}.dist-info"
     return top

@@ -1089,6 +1089,74 @@ def test_nothing_of_the_users_is_run(project: Project, look: Looked) -> None:
     assert not flag.exists()
 
 
+PACKS = (
+    (
+        "    component: fc3\n",
+        "    component: fc3\n    actions: {pre-deploy: [{run: RUN}]}\n",
+    ),
+    ("code: ./code", "code: ./code.zip"),
+)
+
+
+def packs(project: Project, run: str) -> None:
+    """Have the folder packed before it is deployed."""
+    project.says(*((old, new.replace("RUN", run)) for old, new in PACKS))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "isoruntime package code -o code.zip",
+        "isoruntime package --python 3.11 code",
+        ".venv/bin/python -m isoruntime package ./code",
+    ],
+)
+def test_a_folder_that_is_packed_first_is_judged_as_it_will_be(
+    project: Project, look: Looked, run: str
+) -> None:
+    packs(project, run)
+    for name in ("isoruntime", "waitress", "psutil"):
+        (project.code / f"python/{name}/__init__.py").unlink()
+    project.starts_with((ROOT / "bootstrap").read_bytes().replace(b"\n", b"\r\n"))
+    project.bootstrap.chmod(0o644)
+    assert look() == (0, [])
+    project.bootstrap.unlink()
+    assert look() == (0, [])
+    (project.code / "index.py").unlink()
+    assert [one["id"] for one in look()[1]] == ["handler-module-missing"]
+
+
+def test_a_folder_that_is_packed_without_packages_has_to_have_them(
+    project: Project, look: Looked
+) -> None:
+    packs(project, "isoruntime package code --no-vendor")
+    (project.code / "python/psutil/__init__.py").unlink()
+    assert [one["id"] for one in look()[1]] == ["runtime-missing"]
+
+
+def test_imports_may_come_from_requirements_that_are_packed(
+    project: Project, look: Looked
+) -> None:
+    packs(project, "isoruntime package code")
+    project.put("index.py", "import requests\ndef handler(event, context): ...\n")
+    project.put("requirements.txt", "# none yet\n")
+    _, (finding,) = look()
+    assert finding["id"] == "import-missing"
+    assert "requirements.txt" in finding["fix"]
+    project.put("requirements.txt", "requests\n")
+    assert look() == (0, [])
+
+
+@pytest.mark.parametrize(
+    "run", ["make", "isoruntime check code", "isoruntime 'package"]
+)
+def test_a_zip_that_something_else_makes_is_looked_for(
+    project: Project, look: Looked, run: str
+) -> None:
+    packs(project, f'"{run}"')
+    assert [one["id"] for one in look()[1]] == ["code-missing"]
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
