@@ -526,6 +526,20 @@ def test_a_gateway_s_answer_is_understood() -> None:
     assert event == b"x"
 
 
+def test_a_gateway_with_a_key_is_sent_a_signature(serve: Serve) -> None:
+    server = serve("awaited.handler", "--gateway", "--key", "mine:a secret")
+    url = f"127.0.0.1:{server.port}/2023-03-30/functions/f/invocations?qualifier=LATEST"
+    ask = ("invoke", "--target", url, "-e", "signed", "--header", "x-fc-request-id=a")
+    key = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "mine"}
+    secret = "ALIBABA_CLOUD_ACCESS_KEY_SECRET"
+    done = run(*ask, env={**key, secret: "a secret"})
+    assert (done.code, done.json()) == (0, {"awaited": "signed"})
+    wrong = run(*ask, env={**key, secret: "another"})
+    assert (wrong.code, wrong.json()["Code"]) == (1, "SignatureNotMatch")
+    # Half of a key is none.
+    assert run(*ask, env=key).json()["Code"] == "MissingRequiredHeader"
+
+
 def test_a_gateway_is_asked_to_invoke_later() -> None:
     with gateway(202, {"X-Fc-Request-Id": "later"}, b"") as (url, seen):
         done = run("invoke", "--target", url, "--async", "-e", "x")

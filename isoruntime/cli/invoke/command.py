@@ -15,7 +15,7 @@ from isoruntime.cli import events
 from isoruntime.cli.env_file import read_env_file
 from isoruntime.cli.invoke import fields
 from isoruntime.cli.invoke.report import BY_SIGNAL, RETURNED, Report, say
-from isoruntime.cli.invoke.target import Target, Unreachable
+from isoruntime.cli.invoke.target import Credentials, Target, Unreachable
 from isoruntime.cli.options import Option, parse
 from isoruntime.cli.serve import demand_isolation, spawn_ahead
 from isoruntime.cli.text import BAD_USAGE, complain, settings_help
@@ -66,7 +66,8 @@ OWN: Final = (
         "--target",
         metavar="URL",
         doc="invoke through a runtime that runs already, http://HOST:PORT, or a "
-        "gateway's URL .../invocations",
+        "gateway's URL .../invocations, signed if ALIBABA_CLOUD_ACCESS_KEY_ID and "
+        "_SECRET are set",
     ),
     Option("--async", doc="with --target: have the gateway invoke it later"),
     Option(
@@ -256,7 +257,12 @@ class _Wanted:
         has_limit = self.settings.source("timeout_s") != "default"
         timeout_s = self.settings.timeout_s if has_limit else None
         try:
-            target = Target(url, is_async=self.is_async, timeout_s=timeout_s)
+            target = Target(
+                url,
+                is_async=self.is_async,
+                timeout_s=timeout_s,
+                credentials=Credentials.of(os.environ),
+            )
         except ValueError as error:
             self.problems.append(f"--target '{url}' {error}")
             return None

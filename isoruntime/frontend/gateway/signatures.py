@@ -107,9 +107,7 @@ class Verifier:
             raise Refusal(
                 "SignatureNotMatch", f"{', '.join(sorted(left_out))} must be signed"
             )
-        canonical = _acs3_request(request, signed, digest)
-        text = f"{_ACS3}\n{hashlib.sha256(canonical).hexdigest()}"
-        wanted = hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+        wanted = _acs3_signature(self._secret, request, signed, digest)
         _compare(wanted, given.lower())
         return digest
 
@@ -178,6 +176,29 @@ def wrong_body() -> Refusal:
     return Refusal(
         "SignatureNotMatch", "the body is not the one that x-acs-content-sha256 is of"
     )
+
+
+def acs3_authorization(request: Request, key: tuple[str, str]) -> str:
+    """Return the header that signs all headers of a request with a key.
+
+    Among them are `x-acs-date` and `x-acs-content-sha256`.
+    """
+    identity, secret = key
+    signed = sorted(name.lower().replace("_", "-") for name in request.headers)
+    digest = request.header("x-acs-content-sha256")
+    signature = _acs3_signature(secret.encode(), request, signed, digest)
+    return (
+        f"{_ACS3} Credential={identity},SignedHeaders={';'.join(signed)},"
+        f"Signature={signature}"
+    )
+
+
+def _acs3_signature(
+    secret: bytes, request: Request, signed: list[str], digest: str
+) -> str:
+    canonical = _acs3_request(request, signed, digest)
+    text = f"{_ACS3}\n{hashlib.sha256(canonical).hexdigest()}"
+    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 
 
 def _acs3_request(request: Request, signed: list[str], digest: str) -> bytes:
