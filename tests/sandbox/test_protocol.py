@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.server import HANDLERS, Reply, Serve, Server
+from tests.waiting import wait_until
 
 #: What becomes of the attack's own caller: status, and cause if it is an error.
 LIES = {
@@ -45,6 +47,12 @@ def start(serve: Serve, profile: str, *options: str) -> Server:
 def ask(server: Server, what: str, key: str = "none", **event: Any) -> Reply:
     text = json.dumps({"do": what, "id": "0", "at once": True, **event})
     return server.invoke(text, {"x-fc-access-key-secret": key})
+
+
+def is_asleep(pid: int) -> bool:
+    """Return whether the main thread of a process waits for something."""
+    status = Path(f"/proc/{pid}/task/{pid}/stat").read_text()
+    return status.rpartition(") ")[2].startswith("S")
 
 
 def echo(server: Server, text: str) -> str:
@@ -109,6 +117,9 @@ class TestTheNextInvocation:
     ) -> None:
         server = start(serve, profile, *options)
         assert ask(server, "steal_next_request").status == 200
+        # Until the worker waits for its next request, behind the thread that does so
+        # already, it might come first to what the other is woken for.
+        wait_until(lambda: all(map(is_asleep, server.pids)), 5, "workers that wait")
         reply = ask(server, "echo", text="mine")
         if options:
             assert reply.body == b"mine"
