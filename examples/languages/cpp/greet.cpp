@@ -1,0 +1,17 @@
+// Greets whoever the event names: the event is on standard input, the answer on
+// standard output, and what is written to standard error becomes the log.
+#include <cstdlib>
+#include <iostream>
+#include <iterator>
+#include <string>
+
+int main() {
+    const std::string name{std::istreambuf_iterator<char>{std::cin}, {}};
+    const char* const id = std::getenv("FC_REQUEST_ID");
+    std::cerr << (id ? id : "-") << " greeting '" << name << "'\n";
+    if (name.empty()) {
+        std::cerr << "there is nobody to greet\n";
+        return EXIT_FAILURE;
+    }
+    std::cout << "Hello, " << name << '!';
+}
