@@ -6,7 +6,8 @@
 #include <string>
 
 int main() {
-    const std::string name{std::istreambuf_iterator<char>{std::cin}, {}};
+    std::string name{std::istreambuf_iterator<char>{std::cin}, {}};
+    name.erase(name.find_last_not_of(" \t\r\n") + 1);
     const char* const id = std::getenv("FC_REQUEST_ID");
     std::cerr << (id ? id : "-") << " greeting '" << name << "'\n";
     if (name.empty()) {

@@ -20,7 +20,10 @@ class Greeter(BaseHTTPRequestHandler):
         if name:
             self.answer(200, f"Hello, {name}!")
         else:
-            failure = {"errorMessage": "there is nobody to greet", "errorType": "NoName"}
+            failure = {
+                "errorMessage": "there is nobody to greet",
+                "errorType": "NoName",
+            }
             self.answer(404, json.dumps(failure))
 
     def answer(self, status, text):

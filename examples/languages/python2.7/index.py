@@ -8,4 +8,4 @@ def handler(event, context):
     logging.getLogger().info("greeting %r", name)
     if not name:
         raise ValueError("there is nobody to greet")
-    return "Hello, %s!" % name
+    return "Hello, " + name + "!"

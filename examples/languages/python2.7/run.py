@@ -1,4 +1,6 @@
-"""Runs a function of the Python 2.7 runtime for one event: python2.7 run.py index.handler
+"""Runs a function of the Python 2.7 runtime for one event.
+
+    python2.7 run.py index.handler
 
 The event is on standard input and becomes a str, the answer goes to standard output.
 """
@@ -9,7 +11,7 @@ import os
 import sys
 
 
-class Context(object):
+class Context:
     """What the handler is told about the invocation."""
 
     def __init__(self, environ):
@@ -20,7 +22,8 @@ class Context(object):
 def main(name):
     """Call the handler `module.function`; what it raises ends the process with 1."""
     context = Context(os.environ)
-    line = "%%(asctime)s %s [%%(levelname)s] %%(message)s" % context.request_id
+    name_in_log = context.request_id.replace("%", "%%")
+    line = "%(asctime)s " + name_in_log + " [%(levelname)s] %(message)s"
     logging.basicConfig(level=logging.INFO, format=line)
     module, _, function = name.rpartition(".")
     handler = getattr(importlib.import_module(module), function)

@@ -5,7 +5,7 @@ require 'webrick'
 
 server = WEBrick::HTTPServer.new(Port: ENV.fetch('FC_SERVER_PORT', 9000), AccessLog: [])
 server.mount_proc '/invoke' do |request, response|
-  name = request.body.to_s.force_encoding('UTF-8').strip
+  name = request.body.to_s.dup.force_encoding('UTF-8').strip
   warn "#{request['x-fc-request-id']} greeting '#{name}'"
   exit! 1 if name == 'crash' # WEBrick would answer an exception with a page
   if name.empty?
