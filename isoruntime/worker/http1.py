@@ -14,6 +14,9 @@ from isoruntime.contract.http import BODILESS
 #: More than any server has a reason to send; its own limit is the front end's.
 _MAX_HEAD_BYTES: Final = 256 * 1024
 _MAX_CHUNK_LINE_BYTES: Final = 4 * 1024
+_HEX_DIGITS: Final = b"0123456789abcdefABCDEF"
+#: More than there are bytes on any machine.
+_MAX_LENGTH_DIGITS: Final = 18
 
 
 class Malformed(Exception):
@@ -95,7 +98,9 @@ class ResponseReader:
         del self._buffer[: end + 4]
         version, status, reason = _status_line(lines[0])
         headers = [_header(line) for line in lines[1:]]
-        if 100 <= status < 200:
+        if status == 101:
+            raise Malformed("it switches to a protocol that nobody asked for")
+        if status < 200:
             # Continue, Early Hints: the answer proper is still to come.
             return True
         self.status, self.reason, self.headers = status, reason, headers
@@ -103,7 +108,7 @@ class ResponseReader:
         return True
 
     def _decide_framing(self, version: str) -> None:
-        fields = {name.lower(): value for name, value in self.headers}
+        fields = _joined(self.headers)
         connection = fields.get("connection", "").lower()
         self.keeps_alive = (
             "keep-alive" in connection
@@ -113,22 +118,25 @@ class ResponseReader:
         if self._is_head_request or self.status in BODILESS:
             self.is_complete = True
         elif "transfer-encoding" in fields:
-            if fields["transfer-encoding"].strip().lower() != "chunked":
-                raise Malformed(
-                    f"it uses a transfer encoding that nobody asked for: "
-                    f"{fields['transfer-encoding']!r}"
-                )
-            self._left = -1
-            self._read_body = self._read_chunks
+            self._expect_chunks(fields["transfer-encoding"])
         elif "content-length" in fields:
-            length = fields["content-length"].strip()
-            if not (length.isascii() and length.isdigit()):
-                raise Malformed(f"its Content-Length is {length!r}")
-            self._left = int(length)
+            self._left = _length(fields["content-length"])
             self.is_complete = self._left == 0
             self._read_body = self._read_counted
         else:
             self.keeps_alive = False
+
+    def _expect_chunks(self, encoding: str) -> None:
+        if encoding.lower() != "chunked":
+            raise Malformed(
+                f"it uses a transfer encoding that nobody asked for: {encoding!r}"
+            )
+        # The chunks say how long it is, and nothing else is to be passed on.
+        self.headers = [
+            pair for pair in self.headers if pair[0].lower() != "content-length"
+        ]
+        self._left = -1
+        self._read_body = self._read_chunks
 
     # The body.
 
@@ -182,22 +190,38 @@ class ResponseReader:
             self.is_complete = not line
         else:
             size = line.partition(b";")[0].strip()
-            try:
-                self._left = int(size, 16) if size.isalnum() else -1
-            except ValueError:
-                self._left = -1
-            if self._left < 0:
+            if not size or size.strip(_HEX_DIGITS):
                 raise Malformed(f"a chunk has the size {bytes(size[:32])!r}")
-            if self._left == 0:
-                self._left = -2
+            # After the last one come the trailers.
+            self._left = int(size, 16) or -2
 
 
 def _status_line(line: str) -> tuple[str, int, str]:
     version, _, rest = line.partition(" ")
     code, _, reason = rest.partition(" ")
-    if version not in ("HTTP/1.1", "HTTP/1.0") or len(code) != 3 or not code.isdigit():
+    is_status = len(code) == 3 and code.isascii() and code.isdigit() and code >= "100"
+    if version not in ("HTTP/1.1", "HTTP/1.0") or not is_status:
         raise Malformed(f"it does not speak HTTP: {line[:80]!r}")
     return version[5:], int(code), reason.strip()
+
+
+def _joined(headers: list[tuple[str, str]]) -> dict[str, str]:
+    """Return the values by lower-case names; several of one are one list (RFC 9110, 5.3)."""
+    fields: dict[str, str] = {}
+    for name, value in headers:
+        lowered = name.lower()
+        fields[lowered] = f"{fields[lowered]}, {value}" if lowered in fields else value
+    return fields
+
+
+def _length(value: str) -> int:
+    # Said twice it is still one length; two of them are none.
+    lengths = {said.strip() for said in value.split(",")}
+    length = lengths.pop()
+    is_number = length.isascii() and length.isdigit()
+    if lengths or not is_number or len(length) > _MAX_LENGTH_DIGITS:
+        raise Malformed(f"its Content-Length is {value[:40]!r}")
+    return int(length)
 
 
 def _header(line: str) -> tuple[str, str]:

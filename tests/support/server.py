@@ -336,7 +336,12 @@ class Server:
 
     def _below(self) -> list[psutil.Process]:
         below = self.front_end.children(recursive=True)
-        return [one for one in below if "isoruntime" not in _command_of(one)]
+        # Theirs may have it in an argument: the socket that one is to listen on.
+        return [
+            one
+            for one in below
+            if self._is_theirs(one) or "isoruntime" not in _command_of(one)
+        ]
 
     def _is_theirs(self, process: psutil.Process) -> bool:
         return bool(self._belongs) and self._belongs in _command_of(process)
