@@ -62,10 +62,13 @@ class ResponseReader:
             Malformed: this is no response.
         """
         self.has_begun = True
+        # An end of the head that was not there yet may have begun.
+        searched = max(0, len(self._buffer) - 3)
         self._buffer += data
         while self.status == 0:
-            if not self._read_head():
+            if not self._read_head(searched):
                 return b""
+            searched = 0
         body = b"" if self.is_complete else self._read_body()
         if self.is_complete and self._buffer:
             # What was not asked for; nobody is to take it for the next answer.
@@ -87,9 +90,9 @@ class ResponseReader:
 
     # The head.
 
-    def _read_head(self) -> bool:
+    def _read_head(self, searched: int) -> bool:
         """Read a head if it is there; return whether one was, final or not."""
-        end = self._buffer.find(b"\r\n\r\n")
+        end = self._buffer.find(b"\r\n\r\n", searched)
         if end < 0:
             if len(self._buffer) > _MAX_HEAD_BYTES:
                 raise Malformed("its headers have no end")

@@ -37,6 +37,8 @@ _FOREIGN: Final = {
 #: Ignored by Python, and not to be by what we start.
 _RESET: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 _HEAD_BYTES: Final = 256
+#: Options of env(1).
+_TAKE_A_WORD: Final = frozenset({b"-u", b"--unset", b"-C", b"--chdir"})
 
 
 def find(name: str) -> str:
@@ -128,7 +130,8 @@ def _problem_with_script(head: bytes) -> str:
         return f"its interpreter {interpreter} does not exist here"
     if words[0].endswith(b"/env") and len(words) > 1:
         wanted = [word for word in words[1:] if not word.startswith(b"-")]
-        if wanted and b"=" not in wanted[0]:
+        # Behind these comes a word that is no interpreter's name.
+        if _TAKE_A_WORD.isdisjoint(words) and wanted and b"=" not in wanted[0]:
             return _problem_with_env(os.fsdecode(wanted[0]))
     return ""
 
