@@ -99,12 +99,13 @@ def test_some_answers_have_no_body_whatever_they_say(method: str, status: int) -
 
 
 def test_an_interim_answer_is_none() -> None:
-    interim = (
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
-    )
-    found = read(*byte_by_byte(interim + OK + b"Content-Length: 2\r\n\r\nok"))
-    assert (found.status, found.headers) == (200, [("Content-Length", "2")])
-    assert found.body == b"ok"
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+    final = OK + b"Content-Length: 2\r\n\r\n"
+    data = b"HTTP/1.1 100 Continue\r\n\r\n" + early + final + b"ok"
+    expected = Read(200, "OK", [("Content-Length", "2")], b"ok", True, True)
+    assert read(*byte_by_byte(data)) == expected
+    for cut in range(len(data)):
+        assert read(data[:cut], data[cut:]) == expected
 
 
 @pytest.mark.parametrize(
