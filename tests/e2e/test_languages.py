@@ -27,6 +27,10 @@ VERSIONS = {"go": "version", "lua5.4": "-v"}
 #: A registry that does not answer is given up in less time than a test has.
 IMPATIENT_NPM = {"npm_config_fetch_retries": "1", "npm_config_fetch_timeout": "60000"}
 
+UNREACHED = re.compile(
+    r"npm (error|ERR!) (network|code (ECONN|ETIMEDOUT|ENOTFOUND|EAI_))"
+)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -114,7 +118,7 @@ def build(row: Row, place: Path, env: dict[str, str]) -> Path:
             check=False,
             timeout=300,
         )
-        if done.returncode and re.search("npm (error|ERR!) network", done.stderr):
+        if done.returncode and UNREACHED.search(done.stderr):
             pytest.skip(f"{row.language} needs npm's registry, which is not reached")
         assert done.returncode == 0, done.stdout + done.stderr
     return copied
