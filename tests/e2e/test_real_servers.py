@@ -102,7 +102,7 @@ def code(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(kind: Kind, *given: str) -> tuple[str, ...]:
-    """Return the options that run it; the deadline is for whom it does not matter."""
+    """Return the options that run it."""
     return ("--max-workers", "1", *given, "--upstream", "--", *kind.argv)
 
 
@@ -170,13 +170,17 @@ def test_a_death_among_its_workers_costs_one_call(server: Server) -> None:
 def test_a_timeout_ends_its_whole_tree(
     kind: Kind, start: Callable[..., Server]
 ) -> None:
-    server = start("--timeout", "1")
+    server = start("--timeout", "2")
     assert server.invoke(b"first").status == 200
     tree = server.beside_workers()
     assert len(tree) > kind.has_workers
     assert server.invoke(b"hang").error_type == "FunctionTimeoutError"
     wait_until(lambda: gone(tree), 5, "an end of the server")
-    assert [one for one in server.strays() if one.name() == "sleep"] == []
+    wait_until(
+        lambda: not [one for one in server.strays() if one.name() == "sleep"],
+        5,
+        "an end of what it started",
+    )
     assert server.invoke(b"next").body == b"next"
 
 
