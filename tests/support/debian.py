@@ -20,7 +20,7 @@ def debootstrap(root: Path, *packages: str) -> None:
     for program in ("debootstrap", "bwrap"):
         if shutil.which(program) is None:
             pytest.skip(
-                f"{program} is not here: apt-get install debootstrap bubblewrap"
+                f"{program} is not here: tools/install-toolchains installs it"
             )
     if os.getuid():
         pytest.skip("debootstrap takes root")
