@@ -268,8 +268,21 @@ def header_name(name: str) -> str:
 def fields_of(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the headers that may be passed on to another server, spelt as usual."""
     return [
-        (header_name(name), value)
+        (spelling, value)
         for name, value in headers.items()
-        if name.replace("_", "-").lower() not in HOP_BY_HOP
-        and name not in ("CONTENT_LENGTH", "EXPECT")
+        if (spelling := _passed_on.get(name) or _spelling(name))
     ]
+
+
+#: Usual spellings of names that were met before.
+_passed_on: Final[dict[str, str]] = {}
+
+
+def _spelling(name: str) -> str:
+    """Return a name's spelling, or nothing if the header is not to be passed on."""
+    spelling = header_name(name)
+    if spelling.lower() in HOP_BY_HOP or name in ("CONTENT_LENGTH", "EXPECT"):
+        return ""
+    if len(_passed_on) < _MAX_KNOWN:
+        _passed_on[name] = spelling
+    return spelling
