@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.calls import Calls
-from tests.support.server import HANDLERS, Serve, Server
+from tests.support.server import HANDLERS, Serve, Server, is_sleep
 from tests.waiting import wait_until
 
 SERVER = str(HANDLERS / "upstreams" / "server.py")
@@ -180,7 +180,7 @@ def test_a_timeout_ends_the_server_with_all_it_started(serve: Serve) -> None:
     server = start(serve, "--timeout", "0.5")
     assert server.invoke(b"hang").error_type == "FunctionTimeoutError"
     wait_until(
-        lambda: not [one for one in server.strays() if one.name() == "sleep"],
+        lambda: not [*filter(is_sleep, server.strays())],
         5,
         "an end of its child",
     )
@@ -221,7 +221,7 @@ def test_what_it_leaves_as_a_daemon_is_ended_with_its_worker(serve: Serve) -> No
     server = start(serve)
     server.invoke(b"leave")
     wait_until(
-        lambda: not [one for one in server.strays() if one.name() == "sleep"],
+        lambda: not [*filter(is_sleep, server.strays())],
         5,
         "an end of the daemon",
     )

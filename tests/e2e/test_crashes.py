@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.support.calls import Calls
-from tests.support.server import Reply, Serve, Server, lives
+from tests.support.server import Reply, Serve, Server, is_sleep, lives
 from tests.waiting import wait_until
 
 DEATHS = [
@@ -239,7 +239,7 @@ def test_nothing_outlives_a_killed_front_end(serve: Serve, busy: bool) -> None:
             connection.send(
                 b"POST /invoke HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\ngrandchild"
             )
-            wait_until(lambda: any(_is_sleep(p) for p in _below(server)), 5)
+            wait_until(lambda: any(is_sleep(p) for p in _below(server)), 5)
             assert server.stop(signal.SIGKILL) == -signal.SIGKILL
     else:
         assert server.stop(signal.SIGKILL) == -signal.SIGKILL
@@ -247,10 +247,3 @@ def test_nothing_outlives_a_killed_front_end(serve: Serve, busy: bool) -> None:
 
 def _below(server: Server) -> list[psutil.Process]:
     return server.front_end.children(recursive=True)
-
-
-def _is_sleep(process: psutil.Process) -> bool:
-    try:
-        return process.name() == "sleep"
-    except psutil.NoSuchProcess:
-        return False

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from tests.support.calls import Calls
-from tests.support.server import HANDLERS, PROJECT, Serve, Server, lives
+from tests.support.server import HANDLERS, PROJECT, Serve, Server, is_sleep, lives
 from tests.waiting import wait_until
 
 CODE = HANDLERS / "upstreams" / "real"
@@ -177,7 +177,7 @@ def test_a_timeout_ends_its_whole_tree(
     assert server.invoke(b"hang").error_type == "FunctionTimeoutError"
     wait_until(lambda: gone(tree), 5, "an end of the server")
     wait_until(
-        lambda: not [one for one in server.strays() if one.name() == "sleep"],
+        lambda: not [*filter(is_sleep, server.strays())],
         5,
         "an end of what it started",
     )

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.calls import Calls
-from tests.support.server import Reply, Serve, Server
+from tests.support.server import Reply, Serve, Server, is_sleep
 from tests.waiting import wait_until
 
 POLITE = pytest.mark.parametrize(
@@ -249,22 +249,14 @@ def test_as_pid_1_it_reaps_strangers_and_stops_in_mid_work(
         timeout=10,
     )
     below = server.front_end.children
-    assert sum(_is_sleep(one) for one in below()) == 5
-    wait_until(lambda: not any(_is_sleep(one) for one in below()), 5, "their end")
+    assert sum(is_sleep(one) for one in below()) == 5
+    wait_until(lambda: not any(is_sleep(one) for one in below()), 5, "their end")
     assert not running.replies
     server.signal(signal.SIGTERM)
     wait_until(lambda: is_draining(server), 5, "the drain")
     gate.touch()
     assert running.statuses() == [200]
     assert server.wait(5) == 0
-
-
-def _is_sleep(process: psutil.Process) -> bool:
-    """Return whether it is (or was, until somebody collects it) a sleep."""
-    try:
-        return process.name() == "sleep"
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.skipif(bool(NOT_PID_1), reason=NOT_PID_1 or "possible")

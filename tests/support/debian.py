@@ -19,9 +19,7 @@ def debootstrap(root: Path, *packages: str) -> None:
     """Make such a root; skip the test where that cannot be."""
     for program in ("debootstrap", "bwrap"):
         if shutil.which(program) is None:
-            pytest.skip(
-                f"{program} is not here: tools/install-toolchains installs it"
-            )
+            pytest.skip(f"{program} is not here: tools/install-toolchains installs it")
     if os.getuid():
         pytest.skip("debootstrap takes root")
     words = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}"]

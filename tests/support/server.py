@@ -526,6 +526,14 @@ def _command_of(process: psutil.Process) -> str:
         return "isoruntime, ended"
 
 
+def is_sleep(process: psutil.Process) -> bool:
+    """Return whether it is, or was until somebody collects it, a sleep."""
+    try:
+        return process.name() == "sleep"
+    except psutil.NoSuchProcess:
+        return False
+
+
 def lives(process: psutil.Process) -> bool:
     """Return whether it runs; an adopted zombie is reaped on the way."""
     try:
