@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.calls import Calls
-from tests.support.server import HANDLERS, Serve, Server, is_sleep
+from tests.support.server import HANDLERS, Serve, Server, is_sleep, lives
 from tests.waiting import wait_until
 
 SERVER = str(HANDLERS / "upstreams" / "server.py")
@@ -159,7 +159,11 @@ def test_an_exit_tells_its_code(server: Server) -> None:
 def test_an_end_between_calls_costs_nobody_anything(serve: Serve) -> None:
     server = start(serve, "--max-workers", "2", "--min-workers", "2")
     for _ in range(5):
+        wait_until(lambda: len(server.beside_workers()) == 2, 5, "both servers")
+        servers = server.beside_workers()
         assert server.invoke(b"later").body == b"answered"
+        # One that still runs would be asked, and nobody could tell what came of it.
+        wait_until(lambda: not all(map(lives, servers)), 5, "its end")  # noqa: B023
         assert server.invoke(b"next").body == b"next"
 
 
