@@ -38,6 +38,8 @@ _VARIABLE = (
     (re.compile(r"\b\d+ files\b"), "<some> files"),
     (re.compile(r"\b\d+\.\d+\.\d+\b"), "<version>"),
 )
+#: What a terminal has wiped: the sign of life of what took longer than a second.
+_WIPED = re.compile(r"[^\n]*\r\x1b\[K")
 #: Is masked as an amount, but is a promise.
 _LIMIT = "Memory Size: 512 MB"
 
@@ -75,7 +77,12 @@ def typed(
     env = environment(mark, temp, {"NO_COLOR": "1", **more})
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     shown = on_a_terminal("bash", "-c", script, cwd=cwd, env=env)
-    return shown.replace("\r\n", "\n").split(_BETWEEN)[:-1]
+    return seen(shown).split(_BETWEEN)[:-1]
+
+
+def seen(shown: str) -> str:
+    """Return what stays on a terminal of what was written to it."""
+    return _WIPED.sub("", shown.replace("\r\n", "\n"))
 
 
 def test_the_tours_show_what_is_needed_first() -> None:
@@ -92,6 +99,12 @@ def test_masks_leave_what_is_promised() -> None:
     assert masked("Memory Size: 512 MB") != masked("Memory Size: 128 MB")
     assert masked("Duration: 1.00 ms") == masked("Duration: 27.31 ms")
     assert masked('"exitCode": 7') != masked('"exitCode": 3')
+
+
+def test_signs_of_life_are_wiped_and_what_stays_is_compared() -> None:
+    wipe = "\r\x1b[K"
+    assert seen(f"first\r\n{wipe}busy (1 s){wipe}done\r\n") == "first\ndone\n"
+    assert seen(f"{wipe}busy (1 s)done\r\n") == "busy (1 s)done\n"
 
 
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="the tours need curl")
