@@ -24,6 +24,8 @@ _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)
 _LATEST: Final = (2107, 12, 31, 23, 59, 58)
 #: So that the permissions in an entry are taken for such, whoever packs.
 _UNIX: Final = 3
+#: Begins the name of the folder, beside the zip, in which it is made.
+_UNFINISHED: Final = ".package-"
 
 
 def write(path: Path, entries: Iterable[Entry], moment: float | None = None) -> None:
@@ -36,14 +38,23 @@ def write(path: Path, entries: Iterable[Entry], moment: float | None = None) -> 
     """
     stamp = _stamp(moment)
     try:
-        with tempfile.TemporaryDirectory(prefix=".package-", dir=path.parent) as made:
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=path.parent) as made:
             unfinished = Path(made) / path.name
             with zipfile.ZipFile(unfinished, "x") as archive:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     _add(archive, entry, stamp)
             unfinished.replace(path)
     except OSError as error:
-        raise CannotPackage([f"{path} was not written: {error}"]) from error
+        problem = f"{path} was not written: {_reason(error)}; -o names another place"
+        raise CannotPackage([problem]) from error
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's reason, and for what, unless only we know of that."""
+    reason = error.strerror or str(error)
+    if error.filename is None or _UNFINISHED in str(error.filename):
+        return reason
+    return f"{error.filename}: {reason}"
 
 
 def _stamp(moment: float | None) -> tuple[int, int, int, int, int, int]:

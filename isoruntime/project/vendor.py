@@ -37,6 +37,8 @@ _CONDITION: Final = re.compile(
 )
 _LAST_WORDS: Final = 6
 _NO_WHEEL: Final = "No matching distribution found"
+#: Ends in "no matching distribution" as well, and wants another answer.
+_UNREACHED: Final = "connection broken by"
 
 
 def fetch(
@@ -139,7 +141,12 @@ def _complaint(target: Target, said: str) -> list[str]:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     problems = [f"pip did not get what python/ needs for {target}; its last words:"]
     problems += [f"    {line}" for line in lines[-_LAST_WORDS:]]
-    if _NO_WHEEL in said:
+    if _UNREACHED in said:
+        problems.append(
+            "the package index was not reached: PIP_INDEX_URL names another, PIP_FIND_LINKS "
+            "a folder with wheels; --no-vendor packs without any"
+        )
+    elif _NO_WHEEL in said:
         problems.append(
             "what has no wheel for that can be built first: pip wheel --no-deps -w wheels "
             "NAME, then PIP_FIND_LINKS=wheels isoruntime package; or take another "

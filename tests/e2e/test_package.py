@@ -19,7 +19,14 @@ from pathlib import Path
 import pytest
 
 from tests.support import wheels
-from tests.support.command import Done, environment, on_a_terminal, run, without
+from tests.support.command import (
+    Done,
+    a_free_port,
+    environment,
+    on_a_terminal,
+    run,
+    without,
+)
 from tests.support.server import PROJECT, Serve, temp_folder
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -309,6 +316,28 @@ def test_pips_last_words_are_told_when_it_fails(
     assert "No matching distribution found for greeter==2.0" in done.stderr
     assert "PIP_FIND_LINKS=wheels isoruntime package" in done.stderr
     assert not (function / "code.zip").exists()
+
+
+def test_an_index_that_is_not_reached_is_told_apart_from_a_missing_wheel(
+    function: Path,
+) -> None:
+    nobody = f"http://127.0.0.1:{a_free_port()}/"
+    pips = {"PIP_INDEX_URL": nobody, "PIP_RETRIES": "1", "PIP_CONFIG_FILE": "/"}
+    done = run("package", str(function), env={**pips, "PIP_FIND_LINKS": ""})
+    assert done.code == 1
+    assert "the package index was not reached: PIP_INDEX_URL names" in done.lines[-1]
+    assert not (function / "code.zip").exists()
+
+
+def test_where_nothing_can_be_written_the_system_s_reason_is_told(
+    function: Path,
+) -> None:
+    done = run("package", str(function), "--no-vendor", "-o", "/proc/code.zip")
+    assert done.code == 1
+    assert done.lines == [
+        "isoruntime: /proc/code.zip was not written: No such file or directory; "
+        "-o names another place"
+    ]
 
 
 def test_what_asks_for_packages_by_python_version_is_named(

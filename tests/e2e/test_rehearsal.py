@@ -62,8 +62,8 @@ def test_the_zip_of_a_new_function_serves_with_debian_s_python(
     assert run("init", str(made)).code == 0
     (made / "index.py").write_text(CRASHING)
     packed = run("package", str(made))
-    if "fetch" in packed.stderr or "index" in packed.stderr:
-        pytest.skip(f"the package index is not reached: {packed.stderr[-200:]}")
+    if "the package index was not reached" in packed.stderr:
+        pytest.skip(packed.stderr[-200:])
     assert packed.code == 0, packed.stderr
     code = tmp_path / "code"
     # With modes, as the platform unpacks it.
