@@ -281,6 +281,42 @@ def test_the_zip_serves_with_a_bare_interpreter(
     assert all(place.startswith(f"{code}/python/") for place in places)
 
 
+def test_nothing_is_found_in_a_new_function_nor_in_its_zip(
+    tmp_path: Path, index: Mapping[str, str]
+) -> None:
+    run("init", "fn", cwd=tmp_path)
+    assert package(tmp_path / "fn", index).code == 0
+    unpacked(tmp_path / "fn" / "code.zip", tmp_path / "code")
+    for name in ("fn", "code"):
+        done = run("check", name, cwd=tmp_path)
+        assert (done.code, done.stderr) == (0, "")
+        assert done.stdout.decode().startswith("nothing found; looked at")
+
+
+def test_the_manifest_of_the_examples_packs_them_as_check_expects(
+    tmp_path: Path, index: Mapping[str, str], serve: Serve
+) -> None:
+    import yaml
+
+    for name in ("deploy", "examples"):
+        shutil.copytree(PROJECT / name, tmp_path / name)
+    deploy = tmp_path / "deploy"
+    done = run("check", "s.yaml", cwd=deploy)
+    assert (done.code, done.stderr) == (0, "")
+    [function] = yaml.safe_load((deploy / "s.yaml").read_text())["resources"].values()
+    [before] = function["actions"]["pre-deploy"]
+    command, *words = before["run"].split()
+    assert command == "isoruntime"
+    where = deploy / before["path"]
+    assert run(*words, "--python", VERSION, cwd=where, env=index).code == 0
+    props = function["props"]
+    code = unpacked(deploy / props["code"], tmp_path / "code")
+    [start] = props["customRuntimeConfig"]["command"]
+    bootstrap = code / Path(start).relative_to("/code")
+    server = serve(props["handler"], command=[str(bootstrap)], code_dir=code)
+    assert server.invoke(b'{"key": "value"}').status == 200
+
+
 def test_without_packages_the_folder_alone_is_packed(function: Path) -> None:
     done = run("package", "--no-vendor", cwd=function)
     assert (done.code, done.stderr) == (0, "")

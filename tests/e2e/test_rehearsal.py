@@ -123,6 +123,18 @@ def test_the_steps_of_the_dockerfile_make_a_root_that_serves(
         shutil.rmtree(built)
 
 
+def test_what_the_dockerfile_copies_is_there_and_handed_to_docker() -> None:
+    dockerfile = Dockerfile(DEPLOY / "Dockerfile", PROJECT)
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    handed = {line[2:] for line in ignored if line.startswith("!/")}
+    copied = {word for rest in dockerfile.of("COPY") for word in rest.split()[:-1]}
+    [code] = [rest.partition("=")[2] for rest in dockerfile.of("ARG")]
+    copied = {code if word == "${CODE}" else word for word in copied}
+    assert copied == handed
+    assert all((PROJECT / one).exists() for one in copied)
+
+
 def test_compose_builds_that_file_and_asks_for_settings_there_are() -> None:
     composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     service = composed["services"]["function"]

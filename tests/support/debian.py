@@ -98,7 +98,9 @@ class Dockerfile:
             # As Docker does it: of a folder what is in it, of files each by its name.
             if source.is_dir():
                 ours = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(source, target, ignore=ours, dirs_exist_ok=True)
+                shutil.copytree(
+                    source, target, symlinks=True, ignore=ours, dirs_exist_ok=True
+                )
             else:
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
