@@ -16,7 +16,7 @@ from tests.support.command import run
 from tests.support.debian import Dockerfile, Machine, debootstrap
 from tests.support.server import PROJECT, Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 DEPLOY = PROJECT / "deploy"
 #: Nothing of this interpreter's, and the places that are there.
@@ -54,6 +54,7 @@ def dies_and_serves(server: Server) -> None:
     assert server.invoke(b"next").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sandbox", ["standard", "off"])
 def test_the_zip_of_a_new_function_serves_with_debian_s_python(
     root: Path, tmp_path: Path, sandbox: str
@@ -84,6 +85,7 @@ def test_the_zip_of_a_new_function_serves_with_debian_s_python(
         dies_and_serves(server)
 
 
+@pytest.mark.slow
 def test_the_steps_of_the_dockerfile_make_a_root_that_serves(
     root: Path, tmp_path: Path
 ) -> None:
