@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         review = Review(options.parse)
         review.look_at(Path(words.path), words.runtime)
     except Unreadable as error:
-        complain([f"{one}: see isoruntime check --help" for one in error.problems])
+        complain(error.told("check"))
         return BAD_USAGE
     except CannotRead as error:
         complain([str(error)])

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         folder = Path(parser.read(argv).dir)
     except Unreadable as error:
-        complain(f"{one}: see isoruntime init --help" for one in error.problems)
+        complain(error.told("init"))
         return BAD_USAGE
     if os.path.lexists(folder) and not folder.is_dir():
         complain([f"{folder} is no folder: give one, or a name for a new one"])

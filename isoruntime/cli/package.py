@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         order, problems = _order(argv, os.environ)
     except Unreadable as error:
-        problems = [f"{one}: see isoruntime package --help" for one in error.problems]
+        problems = error.told("package")
     if problems:
         complain(problems)
         return BAD_USAGE
@@ -122,6 +122,7 @@ def _packed(order: _Order) -> list[str]:
             packages, remarks = parcel.packages_for(order.folder, chosen, Path(made))
         if order.python is None:
             remarks = [*told.remarks, *remarks]
+        remarks = [*told.doubts(chosen), *remarks]
         whole = contents.with_packages(packages, remarks)
         report = [*_written(order, whole, told)]
     named = {"isoruntime": __version__, **whole.distributions}

@@ -19,6 +19,11 @@ class Unreadable(Exception):
         super().__init__("; ".join(problems))
         self.problems = problems
 
+    def told(self, command: str) -> list[str]:
+        """Return every problem, and where to read on."""
+        see = f"see isoruntime {command} --help"
+        return [f"{one}{' ' if one[-1] == '?' else ': '}{see}" for one in self.problems]
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that leaves printing and exiting to the command."""

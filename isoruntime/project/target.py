@@ -79,7 +79,21 @@ class Told(NamedTuple):
         else:
             default = images.DEFAULT
             target = Target(PYTHONS[default], because=f"{default} has it")
-        return target._replace(platforms=tuple(platforms)) if platforms else target
+        if not platforms:
+            return target
+        because = target.because
+        if python is None:
+            because += "; the system is as asked for"
+        return target._replace(platforms=tuple(platforms), because=because)
+
+    def doubts(self, target: Target) -> list[str]:
+        """Return where it goes in vain: images whose Python is another."""
+        return [
+            f"s.yaml's {runtime} has Python {PYTHONS[runtime]}: what is packed for "
+            f"{target.python} fails there without a layer that has that Python"
+            for runtime in self.runtimes
+            if PYTHONS.get(runtime, target.python) != target.python
+        ]
 
     def _runtime(self) -> str:
         unknown = [one for one in self.runtimes if one not in PYTHONS]

@@ -407,7 +407,10 @@ def test_without_pip_it_is_named(function: Path, tmp_path: Path) -> None:
         (["-o", "no/code.zip"], ["no is no folder"]),
         (["-o", "index.py"], ["index.py is there and no zip: it is kept"]),
         (["-o", "events"], ["events is a folder"]),
-        (["--pyhton", "3.11", "-x"], ["did you mean --python?", "'-x'"]),
+        (
+            ["--pyhton", "3.11", "-x"],
+            ["did you mean --python? see isoruntime package", "'-x'"],
+        ),
         (["--python"], ["--python"]),
     ],
     ids=["no folder", "no such place", "a file", "a folder", "misspelt", "no value"],

@@ -56,6 +56,18 @@ def test_what_is_asked_for_wins(tmp_path: Path) -> None:
     told = target.told(manifest(tmp_path, ("custom.debian12", 512)))
     found = told.target("3.13", ["linux_aarch64"])
     assert (found.python, found.tags) == ("3.13", ["linux_aarch64"])
+    assert found.because == "as asked for"
+    found = told.target(None, ["linux_aarch64"])
+    assert found.because.endswith("custom.debian12 has it; the system is as asked for")
+
+
+def test_an_image_with_another_python_than_is_asked_for_is_named(
+    tmp_path: Path,
+) -> None:
+    told = target.told(manifest(tmp_path, ("custom.debian12", 512), ("other", 512)))
+    assert told.doubts(told.target("3.11", ())) == []
+    [doubt] = told.doubts(told.target("3.12", ()))
+    assert doubt.startswith("s.yaml's custom.debian12 has Python 3.11: what is packed")
 
 
 @pytest.mark.parametrize(
