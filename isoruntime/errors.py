@@ -34,6 +34,7 @@ RuntimeFault is ours and is always worth a bug report.
 
 from __future__ import annotations
 
+import json
 import signal as _signal
 from collections.abc import Sequence
 
@@ -189,13 +190,45 @@ class HandlerRaised(InvocationError):
 
 
 class HandlerNotLoaded(HandlerRaised):
-    """The handler could not be imported or found; `body` says why."""
+    """The handler could not be imported or found; `body` says why.
+
+    `place` is the file and the line that broke, if known. All three come from where user
+    code has run, so the sentence made of them is one line of bounded length.
+    """
 
     code = "handler-not-loaded"
 
-    def __init__(self, error_type: str, body: bytes) -> None:
+    def __init__(self, error_type: str, body: bytes, place: str = "") -> None:
         super().__init__(error_type, body)
-        self.args = (f"the handler could not be loaded: {error_type}",)
+        reason = _one_line(_reason_in(body) or error_type)
+        #: for the person at the terminal
+        self.reason = f"{reason} ({_one_line(place)})" if place else reason
+        self.args = (f"the handler could not be loaded: {self.reason}",)
+
+
+_LONGEST_REASON = 400
+
+
+def _reason_in(body: bytes) -> str:
+    """Return what an answer to a failed load says; empty if it cannot be read."""
+    try:
+        fault = json.loads(body)
+        message, stack = str(fault["errorMessage"]), fault.get("stackTrace", [])
+        last = str(stack[-1]) if stack else ""
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return ""
+    if not last or message.endswith(last):
+        return message
+    # The class and the text of what was raised; of these the platform's own sentence
+    # is a repetition.
+    is_raised = fault.get("errorType") in ("UserCodeError", "UserCodeSyntaxError")
+    return last if is_raised else f"{message}: {last}"
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    line = "".join(each if each.isprintable() else "?" for each in line)
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
 
 
 class WorkerDied(InvocationError):

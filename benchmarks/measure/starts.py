@@ -113,7 +113,9 @@ class ForkTimer:
         """Go on."""
         self._is_loaded = True
 
-    def zygote_failed(self, zygote: Zygote, error_type: str, body: bytes) -> None:
+    def zygote_failed(
+        self, zygote: Zygote, error_type: str, body: bytes, place: str
+    ) -> None:
         """Give up."""
         self._failure = f"{error_type}: {body.decode(errors='replace')}"
 

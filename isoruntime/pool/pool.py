@@ -47,9 +47,6 @@ _SHRINK_EVERY_S = 10.0
 _GOODBYE_S = 1.0
 #: The zygote's report follows a death at once; if it does not come, we go on.
 _REPORT_S = 2.0
-#: What a worker may take to be ready that has nothing to import: milliseconds, unless
-#: a hook of the handler's at its fork hangs.
-_BOOT_S = 10.0
 #: So much of what a worker prints while it starts is kept for its failure.
 _BOOT_OUTPUT_BYTES = 4096
 #: A worker that ends unused at this age was ended by its own code.
@@ -138,6 +135,9 @@ class WorkerPool:
         self._slots = count(1)
         self.workers: dict[int, Worker] = {}
         self._idle: list[Worker] = []
+        #: the first worker of a successor: not to be had, and not counted, before it
+        #: is ready
+        self.trial: Worker | None = None
         self.busy = 0
         self.booting = 0
         self._shrink_timer: Timer | None = None
@@ -154,6 +154,7 @@ class WorkerPool:
         """Let every worker go, then the zygote; call `on_gone` at the end."""
         self._is_stopping = True
         self._disarm()
+        self.supervisor.end_reload()
         for worker in list(self.workers.values()):
             if worker.state is WorkerState.BUSY:
                 self.kill(worker)
@@ -188,8 +189,18 @@ class WorkerPool:
 
     @property
     def has_workers(self) -> bool:
-        """Whether anybody can be served, now or when he who is served is done."""
-        return self.busy > 0 or bool(self._idle)
+        """Whether anybody can be served, now or when he who is served is done.
+
+        Not by a worker whose zygote was succeeded: this invocation is its last.
+        """
+        if self._idle or not self.busy:
+            return bool(self._idle)
+        current = self.supervisor.zygote
+        return any(
+            worker.zygote is current
+            and worker.state in (WorkerState.BUSY, WorkerState.RETIRING)
+            for worker in self.workers.values()
+        )
 
     @property
     def is_warming(self) -> bool:
@@ -199,8 +210,7 @@ class WorkerPool:
         return (
             self.supervisor.state is LoadState.READY
             and self.booting > 0
-            and self.busy == 0
-            and not self._idle
+            and not self.has_workers
         )
 
     def retry_load(self) -> bool:
@@ -241,10 +251,12 @@ class WorkerPool:
             # The order to kill it and its reply crossed; it was counted out then.
             return
         worker.served += counts
-        self._young_deaths = 0
-        self.supervisor.worker_served()
         self.busy -= 1
-        if worn_out or self._is_spent(worker) or self._is_stopping:
+        is_current = worker.zygote is self.supervisor.zygote
+        if is_current:
+            self._young_deaths = 0
+            self.supervisor.worker_served()
+        if worn_out or not is_current or self._is_spent(worker) or self._is_stopping:
             worker.on(WorkerEvent.RETIRE)
         worker.on(WorkerEvent.RELEASE)
         if worker.state is WorkerState.IDLE:
@@ -294,7 +306,10 @@ class WorkerPool:
             self.busy -= 1
 
     def _count_boot_out(self, worker: Worker) -> None:
-        self.booting -= 1
+        if worker is self.trial:
+            self.trial = None
+        else:
+            self.booting -= 1
         if worker.boot_timer is not None:
             worker.boot_timer.cancel()
             worker.boot_timer = None
@@ -325,12 +340,12 @@ class WorkerPool:
         existing = self.busy + self.booting + len(self._idle)
         missing = wanted - existing
         if missing > 0 and self.supervisor.imports_in_worker:
-            # An import may take a second of a core: one worker tries it out first.
-            missing = missing if self.busy or self._idle else 1 - self.booting
+            missing = self._worth_importing(missing)
         is_urgent = waiting or existing < size.min_workers
         if is_urgent or missing >= min(self._spares, size.max_workers) // 2:
             for _ in range(missing):
-                self._fork(zygote)
+                self.booting += 1
+                self._fork(zygote, self.supervisor.boot_limit_s)
         self._watch_surplus()
 
     @property
@@ -341,20 +356,57 @@ class WorkerPool:
         # Every invocation takes one for good; several forked in one go cost less.
         return _STOCK
 
-    def _fork(self, zygote: Zygote) -> None:
+    def _worth_importing(self, missing: int) -> int:
+        """Return how many of the missing workers are to import for themselves now."""
+        if not self.has_workers:
+            # An import may take a second of a core: one worker tries it out first.
+            return 1 - self.booting
+        # While the code is changing those that have loaded are worth more than others
+        # that may not: one that fails would make the handler fail.
+        return 0 if self.supervisor.is_code_in_doubt else missing
+
+    def _fork(self, zygote: Zygote, limit_s: float) -> Worker:
         slot = next(self._slots)
         worker = Worker(slot, zygote, self._loop, self, self._max_body)
         self.workers[slot] = worker
-        self.booting += 1
         zygote.fork(slot)
-        supervisor = self.supervisor
-        limit_s = supervisor.init_timeout_s if supervisor.imports_in_worker else _BOOT_S
 
         def give_up() -> None:
             if worker.state is WorkerState.BOOTING:
                 self._boot_too_slow(worker, limit_s)
 
         worker.boot_timer = self._loop.call_later(limit_s, give_up)
+        return worker
+
+    # Successors.
+
+    def try_out(self, zygote: Zygote, limit_s: float) -> None:
+        """Fork a successor's first worker, and tell whether it loads within the limit."""
+        if not self._is_stopping:
+            self.trial = self._fork(zygote, limit_s)
+
+    def end_trial(self) -> None:
+        """End the successor's first worker: the successor is given up."""
+        if self.trial is not None:
+            self.kill(self.trial)
+
+    def succeeded(self, zygote: Zygote) -> None:
+        """Let the workers of a zygote go that another one has succeeded.
+
+        The busy ones finish, and go then.
+        """
+        self._young_deaths = 0
+        for worker in list(self.workers.values()):
+            is_free = worker.state in (WorkerState.BOOTING, WorkerState.IDLE)
+            if worker.zygote is zygote and is_free:
+                self.retire(worker)
+        self._dismiss_if_deserted(zygote)
+
+    def _dismiss_if_deserted(self, zygote: Zygote) -> None:
+        if zygote is self.supervisor.zygote:
+            return
+        if not any(worker.zygote is zygote for worker in self.workers.values()):
+            self.supervisor.dismiss(zygote)
 
     def _shrink(self) -> None:
         self._shrink_timer = None
@@ -441,13 +493,18 @@ class WorkerPool:
         if worker is None or worker.zygote is not zygote or worker.pid:
             raise ProtocolViolation(f"worker {slot} was not ordered")
         del self.workers[slot]
+        is_trial = worker is self.trial
         self._count_out(worker)
         worker.on(WorkerEvent.EXITED)
         _log.error("cannot fork a worker: %s", reason)
-        if self._fork_timer is None:
+        if is_trial:
+            error = WorkerDied(verdict_of_exit(ExitStatus(), 0.0), reason)
+            self.supervisor.worker_failed_to_load(zygote, error)
+        elif self._fork_timer is None:
             self._fork_timer = self._loop.call_later(
                 _UNFORKED_RETRY_S, self._fork_again
             )
+        self._dismiss_if_deserted(zygote)
 
     def _fork_again(self) -> None:
         self._fork_timer = None
@@ -478,6 +535,7 @@ class WorkerPool:
     def _bury(self, worker: Worker, report: ExitReport) -> None:
         del self.workers[worker.slot]
         was = worker.state
+        is_trial = worker is self.trial
         if was is WorkerState.BUSY:
             # Its answer may still be in the pipe, but it must not be lent again.
             worker.on(WorkerEvent.RETIRE)
@@ -490,8 +548,9 @@ class WorkerPool:
         if holder is not None:
             holder.worker_exited(report)
         worker.close()
-        if self._died_young(worker, was):
+        if is_trial or self._died_young(worker, was):
             self._blame_the_handler(worker, report)
+        self._dismiss_if_deserted(worker.zygote)
         if self._when_empty is not None and not self.workers:
             self._dismiss()
         error = self.load_error
@@ -541,8 +600,7 @@ class WorkerPool:
             # Below the others: those that have worked already have their memory in
             # the caches, and their connections open.
             self._idle.insert(0, worker)
-            if self.supervisor.imports_in_worker:
-                self.supervisor.worker_loaded()
+            self.supervisor.worker_loaded(worker.zygote)
             self.balance()
             if self.demand is not None:
                 self.demand.workers_available()
@@ -554,9 +612,9 @@ class WorkerPool:
                 # What it stands for has said itself what was wrong.
                 worker.read_last_output()
                 body = with_last_words(body, worker.boot_output)
-            error_type = frame.meta.decode("utf-8", "replace")
-            error = HandlerNotLoaded(error_type, body)
-            self.supervisor.worker_failed_to_load(error)
+            error_type, _, place = frame.meta.decode("utf-8", "replace").partition("\n")
+            error = HandlerNotLoaded(error_type, body, place)
+            self.supervisor.worker_failed_to_load(worker.zygote, error)
         elif worker.state is not WorkerState.DOOMED:
             violation = ProtocolViolation(f"a frame of kind {frame.kind} out of turn")
             self.violation_without_lease(worker, violation)
@@ -595,9 +653,9 @@ class WorkerPool:
     def _blame_the_handler(self, worker: Worker, report: ExitReport) -> None:
         age_s = self._loop.now() - worker.born_at
         verdict = verdict_of_exit(report.status, age_s, report.peak_memory_mb)
-        self.supervisor.worker_failed_to_load(WorkerDied(verdict))
+        self.supervisor.worker_failed_to_load(worker.zygote, WorkerDied(verdict))
 
     def _boot_too_slow(self, worker: Worker, limit_s: float) -> None:
         self.kill(worker)
         verdict = Verdict("timeout", duration_ms=int(limit_s * 1000), timeout_s=limit_s)
-        self.supervisor.worker_failed_to_load(DeadlineExceeded(verdict))
+        self.supervisor.worker_failed_to_load(worker.zygote, DeadlineExceeded(verdict))

@@ -15,7 +15,8 @@ one invocation can never answer another.
   no limit), and the context as a JSON object, one a line. That is the same bytes
   for thousands of invocations, so both sides cache it. `HTTP` has a fourth line,
   the request (`contract.http.Request`), whose body is the frame's.
-- `FAULT` and `FAILED`: the error's type; the body is the answer to the caller.
+- `FAULT` and `FAILED`: the error's type, after which `FAILED` has a line with the file
+  and the line that broke, if known; the body is the answer to the caller.
 - `RESPONSE` and `RESPONSE_HEAD`: status and headers (`contract.http`). After a
   `RESPONSE_HEAD` the body comes in `CHUNK`s up to an `END`; a `FAULT` or `TOO_LARGE`
   says in its place that there is no more to come.

@@ -58,6 +58,32 @@ def load_fault_body(error: LoadError) -> bytes:
     return fault_body(error.error_type, error.message, error.stack)
 
 
+def place_of(error: BaseException, folder: str) -> str:
+    """Return the file and the line of the user's that broke; empty if none did.
+
+    It is the innermost that lies in `folder`, and is named as seen from there. A file
+    that does not compile was never entered, so there the error itself names it.
+    """
+    inside = folder.rstrip("/") + "/"
+    file, line = "", 0
+    tb = _traceback_of(error)
+    while tb is not None:
+        name = tb.tb_frame.f_code.co_filename
+        if name.startswith(inside) and not name.startswith(_OUR_FOLDERS):
+            file, line = name, tb.tb_lineno
+        tb = tb.tb_next
+    if issubclass(type(error), SyntaxError):
+        named = SyntaxError.__dict__["filename"].__get__(error)
+        # A text that was compiled by the user's own code has no file.
+        if isinstance(named, str) and named.startswith("/"):
+            file, line = named, SyntaxError.__dict__["lineno"].__get__(error)
+    return (
+        _cut(f"{file.removeprefix(inside)} line {line}", _MAX_NAME_CHARS)
+        if file
+        else ""
+    )
+
+
 def type_of(error: BaseException) -> str:
     """Return the name of an exception's class."""
     # Not `__name__`, which a metaclass can make anything.

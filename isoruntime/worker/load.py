@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING, Any, Final
 
-from isoruntime.worker.faults import message_of, type_of
+from isoruntime.worker.faults import message_of, place_of, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +32,15 @@ _MAX_NAMES_SHOWN: Final = 10
 class LoadError(Exception):
     """The handler cannot be had; the fields are what the caller is answered."""
 
-    def __init__(self, error_type: str, message: str, stack: list[str]) -> None:
+    def __init__(
+        self, error_type: str, message: str, stack: list[str], place: str = ""
+    ) -> None:
         super().__init__(message)
         self.error_type = error_type
         self.message = message
         self.stack = stack
+        #: file and line, which the caller is not told: the answer is the platform's
+        self.place = place
 
 
 class _Place:
@@ -93,10 +97,10 @@ def _import(module_path: str) -> ModuleType:
         stack = [_line_of(error)]
         if _is_about(error, name):
             stack += _what_files_there_are(module_path)
-        raise LoadError(kind, message, stack) from error
+        raise LoadError(kind, message, stack, _where(error)) from error
     except SyntaxError as error:
         kind, message = "UserCodeSyntaxError", f"Syntax error in module '{module_path}'"
-        raise LoadError(kind, message, _place_of(error)) from error
+        raise LoadError(kind, message, _source_of(error), _where(error)) from error
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -120,7 +124,11 @@ def _attribute(module: ModuleType, module_path: str, name: str) -> Callable[...,
 
 def _broken_by(error: BaseException) -> LoadError:
     message = f"Module initialization error: '{message_of(error)}'"
-    return LoadError("UserCodeError", message, [_line_of(error)])
+    return LoadError("UserCodeError", message, [_line_of(error)], _where(error))
+
+
+def _where(error: BaseException) -> str:
+    return place_of(error, _code_dir())
 
 
 def _line_of(error: BaseException) -> str:
@@ -128,7 +136,7 @@ def _line_of(error: BaseException) -> str:
     return f"{type_of(error)}: {message}" if message else type_of(error)
 
 
-def _place_of(error: SyntaxError) -> list[str]:
+def _source_of(error: SyntaxError) -> list[str]:
     return [
         f'File "{error.filename or "<unknown>"}"',
         f"line {error.lineno or 0}",

@@ -147,7 +147,8 @@ class Worker:
         try:
             return load_functions(self._order)
         except LoadError as error:
-            return self._fail(error.error_type.encode(), load_fault_body(error))
+            told = f"{error.error_type}\n{error.place}"
+            return self._fail(told.encode("utf-8", "replace"), load_fault_body(error))
         except SystemExit as error:
             return self._leave(error)
 

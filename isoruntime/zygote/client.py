@@ -37,8 +37,13 @@ class ZygoteListener(Protocol):
         `skipped` are mechanisms of the sandbox that this host lacks, and why.
         """
 
-    def zygote_failed(self, zygote: Zygote, error_type: str, body: bytes) -> None:
-        """Learn that the handler cannot be imported; `body` is the answer that says why."""
+    def zygote_failed(
+        self, zygote: Zygote, error_type: str, body: bytes, place: str
+    ) -> None:
+        """Learn that the handler cannot be imported.
+
+        `body` is the answer that says why, `place` the file and line, if known.
+        """
 
     def zygote_died(self, zygote: Zygote, status: ExitStatus) -> None:
         """Learn that the process was reaped."""
@@ -86,6 +91,8 @@ class Zygote:
         self._workers = workers
         self._unsent: deque[bytes] = deque()
         self._is_closed = False
+        #: whether it takes orders; while it imports it does not hear of any
+        self.has_loaded = False
         self.pid, self._control, self._output_r = spawned
         os.set_blocking(self._output_r, False)
         self._control.setblocking(False)
@@ -188,11 +195,13 @@ class Zygote:
                 self, fields["slot"], status, fields["peak_kb"], excess
             )
         elif kind == "loaded":
+            self.has_loaded = True
             listener.zygote_loaded(
                 self, fields["threads"], fields["seconds"], fields["skipped"]
             )
         elif kind == "failed":
-            listener.zygote_failed(self, fields["type"], fields["body"].encode())
+            body = fields["body"].encode("utf-8", "replace")
+            listener.zygote_failed(self, fields["type"], body, fields["place"])
         elif kind == "unforked":
             self._workers.worker_unforked(self, fields["slot"], fields["reason"])
         else:

@@ -10,7 +10,8 @@ joined. It is a JSON object with the key `is`:
                           end {}              with all workers; the front end goes on
     zygote -> front end   loaded {threads, seconds, skipped}
                               `skipped`: mechanisms of the sandbox, and why
-                          failed {type, body}           the handler does not load
+                          failed {type, body, place}    the handler does not load
+                              `place`: the file and the line that broke, if known
                           forked {slot, pid} + descriptors
                           unforked {slot, reason}       the system refused
                           exited {slot, status, peak_kb, excess, used}
@@ -42,7 +43,7 @@ _FIELDS: Final[dict[str, dict[str, type]]] = {
     "watch": {"on": bool},
     "end": {},
     "loaded": {"threads": int, "seconds": float, "skipped": dict},
-    "failed": {"type": str, "body": str},
+    "failed": {"type": str, "body": str, "place": str},
     "forked": {"slot": int, "pid": int, "has": list},
     "unforked": {"slot": int, "reason": str},
     "exited": {

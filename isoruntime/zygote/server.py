@@ -201,7 +201,7 @@ class ZygoteServer:
             self._functions = load_functions(self._order)
         except load.LoadError as error:
             text = load_fault_body(error).decode("ascii", "replace")[:_MAX_FAULT_BODY]
-            self.say("failed", type=error.error_type, body=text)
+            self.say("failed", type=error.error_type, body=text, place=error.place)
             self._end()
         # An import may have changed what we rely on.
         self._watch_children()

@@ -101,8 +101,8 @@ class FakeZygote:
     `boots_workers` they also say that they are ready.
     """
 
-    #: what the next zygotes do when they are to load
-    loads = True
+    #: what the next zygotes do when they are to load: so, or not, or None for ever
+    loads: bool | None = True
     boots_workers = False
     #: all that were started, for a test to find
     started: list[FakeZygote]
@@ -125,17 +125,20 @@ class FakeZygote:
         self.is_watching = False
         self.is_over = False
         self.has_loaded = False
+        #: whether it was told to end
+        self.is_ending = False
         type(self).started.append(self)
         loop.call_soon(self._load)
 
     def _load(self) -> None:
-        if self.is_over:
+        if self.is_over or (self.loads is None and self.order.preload):
             return
         if self.loads or not self.order.preload:
             self.has_loaded = True
             self._listener.zygote_loaded(self, 1, 0.0, {})  # type: ignore[arg-type]
         else:
-            self._listener.zygote_failed(self, "UserCodeError", b"{}")  # type: ignore[arg-type]
+            self._listener.zygote_failed(self, "UserCodeError", b"{}", "")  # type: ignore[arg-type]
+            self.is_ending = True
             self._orders.append(("end", 0))
 
     # What the front end orders.
@@ -152,10 +155,12 @@ class FakeZygote:
         self.is_watching = on
 
     def dismiss(self) -> None:
+        self.is_ending = True
         self._orders.append(("end", 0))
         self._loop.call_soon(self.obey)
 
     def kill(self) -> None:
+        self.is_ending = True
         self._loop.call_soon(lambda: self.end(KILLED))
 
     # What comes of it.

@@ -90,6 +90,14 @@ class Caller:
         self.replies: list[tuple[Kind, bytes]] = []
 
 
+class Reload:
+    """One attempt to have newer code take over."""
+
+    def __init__(self, had_workers: bool) -> None:
+        self.had_workers = had_workers
+        self.ends: list[InvocationError | None] = []
+
+
 class PoolMachine(RuleBasedStateMachine):
     """What can happen to a front end, and what must hold after each of it."""
 
@@ -100,6 +108,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.callers: list[Caller] = []
         self.seen: dict[int, tuple[Worker, WorkerState]] = {}
         self.is_stopped = False
+        self.reloads: list[Reload] = []
 
     @initialize(
         min_workers=st.integers(1, 2),
@@ -381,10 +390,22 @@ class PoolMachine(RuleBasedStateMachine):
             alive[-1].end(status)
         self.settle()
 
-    @rule(loads=st.sampled_from([True, True, False]))
-    def change_the_code(self, loads: bool) -> None:
-        """See that the handler loads from now on, or does not."""
+    @rule(loads=st.sampled_from([True, True, False, None]))
+    def change_the_code(self, loads: bool | None) -> None:
+        """See that the handler loads from now on, or does not, or takes for ever."""
         self.zygote_class.loads = loads
+
+    @precondition(lambda self: not self.is_stopped)
+    @rule(settles=st.booleans())
+    def reload(self, settles: bool) -> None:
+        """Have newer code take over, if it loads."""
+        served = self.pool.has_workers
+        reload = Reload(served)
+        self.reloads.append(reload)
+        self.pool.supervisor.reload(reload.ends.append)
+        assert self.pool.has_workers == served
+        if settles:
+            self.settle()
 
     # Time, and the end
 
@@ -412,6 +433,8 @@ class PoolMachine(RuleBasedStateMachine):
         if hasattr(self, "dispatcher"):
             self.the_books_balance()
             self.there_are_never_too_many_workers()
+            self.zygotes_do_not_pile_up()
+            self.a_reload_ends_once_at_most_and_the_last_one_does()
             self.a_worker_belongs_to_one_lease_at_most()
             self.everybody_is_somewhere_and_nobody_is_answered_twice()
             self.an_answer_is_the_right_one()
@@ -422,15 +445,46 @@ class PoolMachine(RuleBasedStateMachine):
     def the_books_balance(self) -> None:
         states = Counter(worker.state for worker in self.pool.workers.values())
         assert self.pool.busy == sum(states[state] for state in COUNTED_BUSY)
-        assert self.pool.booting == states[WorkerState.BOOTING]
+        on_trial = 0 if self.pool.trial is None else 1
+        assert self.pool.booting + on_trial == states[WorkerState.BOOTING]
         idle = self.pool.idle
         assert len(idle) == len(set(map(id, idle))) == states[WorkerState.IDLE]
         assert all(worker.state is WorkerState.IDLE for worker in idle)
         assert states[WorkerState.DEAD] == 0
 
     def there_are_never_too_many_workers(self) -> None:
-        live = self.pool.busy + self.pool.booting + len(self.pool.idle)
-        assert live <= self.pool.size.max_workers
+        # A worker of code that was succeeded finishes its invocation, and is not lent.
+        current = self.pool.supervisor.zygote
+        workers = self.pool.workers.values()
+        live = [one for one in workers if one.state not in GOING]
+        succeeded = [
+            one
+            for one in live
+            if one.zygote is not current and one is not self.pool.trial
+        ]
+        assert {one.state for one in succeeded} <= COUNTED_BUSY
+        trials = 0 if self.pool.trial is None else 1
+        others = len(live) - len(succeeded) - trials
+        assert others <= self.pool.size.max_workers
+
+    def zygotes_do_not_pile_up(self) -> None:
+        supervisor = self.pool.supervisor
+        used = {id(one.zygote) for one in self.pool.workers.values()}
+        used |= {id(supervisor.zygote)}
+        if supervisor._successor is not None:
+            used |= {id(supervisor._successor.zygote)}
+        idle = [
+            zygote
+            for zygote in self.zygotes
+            if not zygote.is_over and not zygote.is_ending and id(zygote) not in used
+        ]
+        assert idle == []
+
+    def a_reload_ends_once_at_most_and_the_last_one_does(self) -> None:
+        assert all(len(reload.ends) <= 1 for reload in self.reloads)
+        supervisor = self.pool.supervisor
+        if self.reloads and not self.is_stopped and supervisor._successor is None:
+            assert len(self.reloads[-1].ends) == 1
 
     def a_worker_belongs_to_one_lease_at_most(self) -> None:
         leases = self.dispatcher._in_flight

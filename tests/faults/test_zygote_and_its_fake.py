@@ -58,7 +58,9 @@ class Hearing:
     ) -> None:
         self.loaded.append(threads)
 
-    def zygote_failed(self, zygote: Any, error_type: str, body: bytes) -> None:
+    def zygote_failed(
+        self, zygote: Any, error_type: str, body: bytes, place: str
+    ) -> None:
         raise AssertionError(f"{error_type}: {body.decode()}")
 
     def zygote_died(self, zygote: Any, status: ExitStatus) -> None:

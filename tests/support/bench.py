@@ -60,6 +60,7 @@ class PlayedZygote:
         self.killed: list[int] = []
         self.is_watching = False
         self.is_dismissed = False
+        self.has_loaded = True
 
     def fork(self, slot: int) -> None:
         self.forks.append(slot)
