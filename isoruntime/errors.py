@@ -34,7 +34,6 @@ RuntimeFault is ours and is always worth a bug report.
 
 from __future__ import annotations
 
-import json
 import signal as _signal
 from collections.abc import Sequence
 
@@ -211,6 +210,8 @@ _LONGEST_REASON = 400
 
 def _reason_in(body: bytes) -> str:
     """Return what an answer to a failed load says; empty if it cannot be read."""
+    import json  # only where something has failed; the start does without
+
     try:
         fault = json.loads(body)
         message, stack = str(fault["errorMessage"]), fault.get("stackTrace", [])

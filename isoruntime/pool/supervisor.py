@@ -332,7 +332,7 @@ class Supervisor:
             self._disarm()
             zygote, self.zygote = self.zygote, None
             if zygote is not None:
-                _let_go(zygote)
+                self._pool.succeeded(zygote)
             self.state = LoadState.LOADING
         self._try(self._first_order, self._loop.now(), on_end)
 
