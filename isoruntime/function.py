@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from isoruntime.contract.answer import Details, Mode
+    from isoruntime.errors import InvocationError
     from isoruntime.frontend.gateway.functions import Reachable
     from isoruntime.frontend.routes import Health, Routes
     from isoruntime.loop import Loop
@@ -67,27 +68,18 @@ class Function:
     ) -> None:
         """Put them together; `spawned` is a process that is to be the first zygote."""
         self.name = described.name
-        self.described = described
+        self.described = self.wanted = described
         self.settings = settings = described.settings
-        environment, withheld = environment_for_workers(
-            environ, settings.env, settings.on_fc
-        )
-        environment.update(described.variables)
-        self.environment, self.withheld = environment, withheld
+        self._environ = environ
+        self._debug_port = debug_port
         self._temp_base = _make_temp_base(environ, settings.sandbox)
-        order = _load_order(
-            settings, environ, environment, self._temp_base, described.variables
-        )
+        self.environment, self.withheld = _environment(described, environ)
+        self._facts = _facts(described)
         self.pool = WorkerPool(
             loop,
-            PoolSize(
-                settings.min_workers,
-                settings.max_workers,
-                settings.max_invocations,
-                settings.max_age_s,
-            ),
-            order._replace(debug_port=debug_port),
-            environment,
+            _size(settings),
+            self._order(described, self.environment),
+            self.environment,
             preload=_preload(settings),
             init_timeout_s=settings.init_timeout_s,
             spawned=spawned,
@@ -96,23 +88,63 @@ class Function:
             loop,
             self.pool,
             Journal(sink, format_),
-            Limits(
-                settings.timeout_s,
-                settings.init_timeout_s,
-                settings.queue,
-                settings.queue_timeout_s,
-                settings.max_response_bytes,
-                settings.memory_mb,
-            ),
+            _limits(settings),
             os.urandom,
             phases=_phases(settings),
             is_server=bool(settings.upstream),
             error_details=cast("Details", settings.error_details),
             leftovers=settings.leftovers,
         )
-        if settings.upstream:
-            # It may have one; that shows when somebody asks for it.
-            self.dispatcher.has_initializer = False
+
+    def _order(self, described: Described, environment: dict[str, str]) -> LoadOrder:
+        order = _load_order(
+            described.settings,
+            self._environ,
+            environment,
+            self._temp_base,
+            described.variables,
+        )
+        return order._replace(debug_port=self._debug_port)
+
+    def reload(
+        self,
+        wanted: Described | None,
+        on_end: Callable[[InvocationError | None], object],
+    ) -> None:
+        """Have the code that is there now take over as soon as it has loaded.
+
+        With `wanted`, also what is asked for now. `on_end` is told why that cannot be,
+        or None, unless another reload comes first.
+        """
+        if wanted is not None:
+            self.wanted = wanted
+            environment, _ = _environment(wanted, self._environ)
+            self.pool.supervisor.replan(
+                self._order(wanted, environment),
+                environment,
+                _preload(wanted.settings),
+                wanted.settings.init_timeout_s,
+            )
+        if not self.pool.has_workers:
+            # Nothing serves that was promised something else.
+            self._adopt()
+
+        def end(error: InvocationError | None) -> None:
+            if error is None:
+                self._adopt()
+            on_end(error)
+
+        self.pool.supervisor.reload(end)
+
+    def _adopt(self) -> None:
+        """Apply what is asked for to all that does not belong to workers."""
+        described = self.described = self.wanted
+        settings = self.settings = described.settings
+        self.environment, self.withheld = _environment(described, self._environ)
+        self.pool.size = _size(settings)
+        self.dispatcher.adopt(_limits(settings), _phases(settings), settings.leftovers)
+        self._facts.clear()
+        self._facts.update(_facts(described))
 
     def routes(self, health: Callable[[], Health]) -> Routes:
         """Return what answers requests to this function alone."""
@@ -139,17 +171,10 @@ class Function:
         from isoruntime.frontend.gateway.functions import Reachable
 
         described, settings = self.described, self.settings
-        facts = {
-            "X_FC_FUNCTION_HANDLER": settings.handler,
-            "X_FC_FUNCTION_MEMORY": str(settings.memory_mb or ""),
-            "X_FC_FUNCTION_TIMEOUT": str(max(1, round(settings.timeout_s))),
-            "X_FC_REGION": described.region,
-            "X_FC_ACCOUNT_ID": described.account_id,
-        }
         return Reachable(
             self.name,
             self.dispatcher,
-            {name: value for name, value in facts.items() if value},
+            self._facts,
             settings.max_event_bytes,
             bool(settings.upstream),
             described.max_retries,
@@ -175,6 +200,49 @@ class Function:
         """Remove its workers' temporary folders, once all of them have ended."""
         if self._temp_base:
             remove(self._temp_base)
+
+
+def _environment(
+    described: Described, environ: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the variables its workers get, and the names of those withheld."""
+    settings = described.settings
+    passed, withheld = environment_for_workers(environ, settings.env, settings.on_fc)
+    passed.update(described.variables)
+    return passed, withheld
+
+
+def _facts(described: Described) -> dict[str, str]:
+    """Return the context headers that are the same for every invocation."""
+    settings = described.settings
+    facts = {
+        "X_FC_FUNCTION_HANDLER": settings.handler,
+        "X_FC_FUNCTION_MEMORY": str(settings.memory_mb or ""),
+        "X_FC_FUNCTION_TIMEOUT": str(max(1, round(settings.timeout_s))),
+        "X_FC_REGION": described.region,
+        "X_FC_ACCOUNT_ID": described.account_id,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _size(settings: Settings) -> PoolSize:
+    return PoolSize(
+        settings.min_workers,
+        settings.max_workers,
+        settings.max_invocations,
+        settings.max_age_s,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        settings.timeout_s,
+        settings.init_timeout_s,
+        settings.queue,
+        settings.queue_timeout_s,
+        settings.max_response_bytes,
+        settings.memory_mb,
+    )
 
 
 def _make_temp_base(environ: Mapping[str, str], sandbox: str) -> str:
@@ -225,6 +293,7 @@ def _load_order(
         has_network=settings.network == "host",
         allow_read=list(settings.allow_read),
         allow_write=list(settings.allow_write),
+        keeps_bytecode=not settings.reload,
     )
 
 

@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from isoruntime import __version__
 from isoruntime.function import Described, Function
@@ -61,10 +61,16 @@ def serve(
     environ: Mapping[str, str],
     begun: Begun,
     functions: Sequence[Described] = (),
+    reloading: Callable[[Runtime], Reloading] | None = None,
 ) -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until told to stop; return the exit code.
+
+    `reloading` makes what watches for newer code, before any is loaded.
+    """
     runtime = Runtime(settings, environ, begun, functions=functions)
     try:
+        if reloading is not None:
+            runtime.reloading = reloading(runtime)
         runtime.start(begun)
         runtime.loop.run()
     except Exception:  # noqa: BLE001 - the last one who can say what happened
@@ -73,6 +79,16 @@ def serve(
     finally:
         runtime.close()
     return 0
+
+
+class Reloading(Protocol):
+    """What has newer code loaded."""
+
+    def start(self) -> None:
+        """Do so from now on."""
+
+    def close(self) -> None:
+        """Do so no more."""
 
 
 class Runtime:
@@ -131,6 +147,7 @@ class Runtime:
         self._http: HttpServer | None = None
         self._entrance: Entrance | None = None
         self._admin: AdminPort | None = None
+        self.reloading: Reloading | None = None
         self._has_said_inited = False
         self._signals = 0
         #: called with the number of a signal that asks for the end; by default a drain
@@ -180,6 +197,8 @@ class Runtime:
         for function in self.functions:
             function.pool.on_load_state = self._say_inited
         self.pool.isolation.on_news = self._say_skipped
+        if self.reloading is not None:
+            self.reloading.start()
 
     def _way_in(self) -> Callable[[Exchange], None]:
         """Return what every request is handed to."""
@@ -350,6 +369,8 @@ class Runtime:
 
     def close(self) -> None:
         """Leave nothing behind, however the loop ended."""
+        if self.reloading is not None:
+            self.reloading.close()
         if self._http is not None:
             self._http.stop_listening()
             self._http.close_connections()

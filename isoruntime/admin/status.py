@@ -92,6 +92,7 @@ def _function(function: ServedFunction, now: float) -> dict[str, Any]:
         "codeDir": settings.code_dir,
         "status": health.status,
         "reason": health.reason or None,
+        "reloadError": _reload_error(pool),
         "inFlight": dispatcher.in_flight,
         "waiting": dispatcher.waiting,
         "maxWorkers": settings.max_workers,
@@ -107,6 +108,12 @@ def _function(function: ServedFunction, now: float) -> dict[str, Any]:
             for number, worker in enumerate(workers)
         ],
     }
+
+
+def _reload_error(pool: WorkerPool) -> str | None:
+    """Return why the code that is there now is not the code that serves."""
+    error = pool.supervisor.reload_error
+    return None if error is None else str(error)
 
 
 def _what_runs(settings: Settings) -> Any:

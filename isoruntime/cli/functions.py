@@ -55,9 +55,15 @@ class Told(NamedTuple):
 
 
 def functions_of(
-    settings: Settings, flags: Mapping[str, object], environ: Mapping[str, str]
+    settings: Settings,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    *,
+    is_told: bool = False,
 ) -> Sequence[Described]:
-    """Return the functions to serve.
+    """Return the functions to serve, and tell which of a manifest are not.
+
+    `is_told`: the latter is known already.
 
     Raises:
         InvalidSettings: lists everything that keeps one of them from being served.
@@ -77,7 +83,7 @@ def functions_of(
             [f"{found.shown}:{one.place.line}: {one.cause}" for one in found.findings]
             or [f"{found.shown} is empty: write it, or remove it"]
         )
-    return _described(told, found)
+    return _described(told, found, is_told)
 
 
 def _manifest_in(folder: Path) -> Path | None:
@@ -96,8 +102,8 @@ def _only(told: Told) -> Described:
     )
 
 
-def _described(told: Told, found: Manifest) -> list[Described]:
-    functions = list(_servable(found))
+def _described(told: Told, found: Manifest, is_told: bool) -> list[Described]:
+    functions = list(_servable(found, is_told))
     problems = [*_strangers(told, found, functions)]
     described: dict[str, Described] = {}
     for function in functions:
@@ -129,7 +135,7 @@ def _strangers(
             )
 
 
-def _servable(found: Manifest) -> Iterator[Function]:
+def _servable(found: Manifest, is_told: bool) -> Iterator[Function]:
     from isoruntime.project.function import Function
 
     for resource in found.resources():
@@ -144,6 +150,8 @@ def _servable(found: Manifest) -> Iterator[Function]:
         )
         if resource.is_function and function.image is not None:
             yield function
+            continue
+        if is_told:
             continue
         what = f"its runtime is {runtime}" if runtime else "it is no function"
         print(

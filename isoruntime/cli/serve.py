@@ -14,9 +14,10 @@ from isoruntime.zygote.spawn import spawn
 
 TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from isoruntime.function import Described
+    from isoruntime.runtime import Reloading, Runtime
     from isoruntime.settings import Settings
     from isoruntime.zygote.spawn import Spawned
 
@@ -57,7 +58,12 @@ def main(argv: Sequence[str]) -> int:
         # A zygote that was started ends when this process does, with nothing loaded.
         complain(problems)
         return BAD_USAGE
-    return run(settings, os.environ, ahead, functions)
+    reloading = None
+    if settings.reload:
+        from isoruntime.cli.reloading import reloading_with
+
+        reloading = reloading_with(settings, flags, os.environ)
+    return run(settings, os.environ, ahead, functions, reloading)
 
 
 def spawn_ahead() -> Spawned | None:
@@ -75,6 +81,7 @@ def run(
     environ: Mapping[str, str],
     ahead: Spawned | None = None,
     functions: Sequence[Described] = (),
+    reloading: Callable[[Runtime], Reloading] | None = None,
 ) -> int:
     """Return 0 after a drain, 1 if the runtime could not go on, 2 if not started."""
     from isoruntime.cli.text import BAD_USAGE, complain
@@ -90,7 +97,8 @@ def run(
 
         from isoruntime.runtime import Begun, serve
 
-        return serve(settings, environ, Begun(sockets, ahead, admin), functions)
+        begun = Begun(sockets, ahead, admin)
+        return serve(settings, environ, begun, functions, reloading)
     except ConfigurationError as error:
         complain(str(error).splitlines())
         return BAD_USAGE

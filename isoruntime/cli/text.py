@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from isoruntime.settings import DECLARED, GROUPS, NOT_YET
+from isoruntime.settings import DECLARED, GROUPS
 
 TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
@@ -91,8 +91,6 @@ def _usage(setting: Setting) -> str:
 
 
 def _meaning(setting: Setting) -> str:
-    if setting.name in NOT_YET:
-        return f"not available in this version [{setting.variable}]"
     sources = ", ".join((setting.variable, *setting.fc))
     return f"{setting.doc} [{sources}, else {setting.default_text}]"
 

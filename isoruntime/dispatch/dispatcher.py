@@ -85,18 +85,13 @@ class Dispatcher:
         self._loop = loop
         self.pool = pool
         self.journal = journal
-        self._limits = limits
         self._random = random
-        self._phases = phases
         self._error_details = error_details
-        self.leftovers = leftovers
-        self.has_initializer = Phase.INITIALIZE in phases and not is_server
+        self._is_server = is_server
+        self.has_initializer = False
+        self.adopt(limits, phases, leftovers)
         #: what a server that speaks HTTP is sent to initialize it
         self.initialize_request: bytes | None = None
-        self.timeout_s = limits.timeout_s
-        self.init_timeout_s = limits.init_timeout_s
-        self.max_response_bytes = limits.max_response_bytes
-        self.memory_limit_mb = limits.memory_mb
         self.now = loop.now
         self.call_later = loop.call_later
         self.is_draining = False
@@ -112,6 +107,18 @@ class Dispatcher:
         self._stray: Output | None = None
         self.on_quiet: Callable[[], object] | None = None
         pool.demand = self
+
+    def adopt(self, limits: Limits, phases: frozenset[Phase], leftovers: str) -> None:
+        """Apply these to every invocation that begins from now on."""
+        self._limits = limits
+        self._phases = phases
+        self.leftovers = leftovers
+        self.timeout_s = limits.timeout_s
+        self.init_timeout_s = limits.init_timeout_s
+        self.max_response_bytes = limits.max_response_bytes
+        self.memory_limit_mb = limits.memory_mb
+        if not self._is_server:
+            self.has_initializer = Phase.INITIALIZE in phases
 
     # Admission.
 

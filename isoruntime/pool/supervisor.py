@@ -167,6 +167,10 @@ class Supervisor:
     def start(self) -> None:
         """Start a zygote and have it load the handler."""
         self._disarm()
+        first = self._first_order
+        if self._order._replace(preload=first.preload) != first:
+            # What was planned since the last one was started.
+            self._order = first
         self.state = LoadState.LOADING
         self._loop.tickers.add(self)
         self._started_at = self._loop.now()
@@ -317,6 +321,19 @@ class Supervisor:
             self._fail(error)
 
     # Newer code, beside what serves.
+
+    def replan(
+        self,
+        order: LoadOrder,
+        environment: Mapping[str, str],
+        preload: Preload,
+        init_timeout_s: float,
+    ) -> None:
+        """Have every zygote that is started from now on told this."""
+        self._preload = preload
+        self._first_order = order._replace(preload=preload is not Preload.NEVER)
+        self._environment = environment
+        self._init_timeout_s = init_timeout_s
 
     def reload(self, on_end: ReloadVerdict) -> None:
         """Have the code that is there now take over, once a worker of it is ready.

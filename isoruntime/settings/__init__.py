@@ -10,12 +10,11 @@ below `runtime` sees `Settings`: parts are given the values they need.
 from isoruntime.environment import on_fc
 from isoruntime.settings.read import read_settings
 from isoruntime.settings.setting import GROUPS, Setting
-from isoruntime.settings.table import DECLARED, NOT_YET, Settings
+from isoruntime.settings.table import DECLARED, Settings
 
 __all__ = [
     "DECLARED",
     "GROUPS",
-    "NOT_YET",
     "Setting",
     "Settings",
     "on_fc",

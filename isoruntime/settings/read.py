@@ -9,7 +9,7 @@ from __future__ import annotations
 from isoruntime.environment import OWN_PREFIX, on_fc
 from isoruntime.errors import InvalidSettings
 from isoruntime.settings.parse import closest
-from isoruntime.settings.table import DECLARED, NOT_YET, Settings
+from isoruntime.settings.table import DECLARED, Settings
 
 TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
@@ -108,12 +108,6 @@ class _Reading:
             self._refuse(setting, f"{_shown(setting, source, given)} {error}")
             return
         self.values[setting.name] = value
-        if setting.name in NOT_YET and value != setting.default:
-            self._refuse(
-                setting,
-                f"{_shown(setting, source, given)} is not available in this version: "
-                "leave it out",
-            )
 
     def _take_list(self, setting: Setting, source: str, given: object) -> None:
         # An item at a time: one that is refused must not hide the next one.

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-#: Declared, so that the names are taken, and refused until they do something.
-NOT_YET = frozenset({"reload"})
-
 _MB = 1024 * 1024
 _MOST_WORKERS = 1000
 
@@ -232,7 +229,8 @@ class Settings:
         parse=parse.switch,
         default=False,
         kind="switch",
-        doc="replace the zygote when a file of the function changes",
+        doc="serve changed code without a restart; code that does not load is told of, and "
+        "the code before it serves on",
     )
     timeout_s: float = setting(
         "--timeout",

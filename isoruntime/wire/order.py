@@ -43,5 +43,8 @@ class LoadOrder(NamedTuple):
     chaos: str = ""
     #: set the STS triple of each invocation in the worker's environment
     credentials_in_environment: bool = False
+    #: False: Python keeps no bytecode of the code. It knows its own by the second and
+    #: by the size of the source, and somebody who edits is faster than that.
+    keeps_bytecode: bool = True
     #: where the worker waits for a debugger before it imports; 0 = it does not
     debug_port: int = 0

@@ -104,6 +104,7 @@ def policy_of(order: LoadOrder, front_end: int) -> Policy:
 def prepare(order: LoadOrder) -> None:
     """Make this process what user code expects to find itself in."""
     os.environ.update(order.environment)
+    sys.dont_write_bytecode |= not order.keeps_bytecode
     if order.sandbox != "off":
         _name_the_user()
     try:
@@ -148,6 +149,7 @@ class ZygoteServer:
     ) -> None:
         self._control = control
         self._order = order
+        self._front_end = front_end
         self._is_dismissed = False
         self._slots: dict[int, int] = {}  # slot -> pid
         self._pids: dict[int, int] = {}  # pid -> slot
@@ -537,8 +539,10 @@ class ZygoteServer:
         """Leave nothing behind, and go."""
         tree.end_children()
         self._groups.close()
-        if self._order.temp_base and not self._is_dismissed:
-            # Nobody else is left who could.
+        has_heir = self._is_dismissed or os.getppid() == self._front_end
+        if self._order.temp_base and not has_heir:
+            # Nobody else is left who could. The front end may have other zygotes, whose
+            # workers have their folders in there.
             remove(self._order.temp_base)
         sys.stdout.flush()
         # Safe because whatever user code wanted done at exit is its workers' affair.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isoruntime.settings import DECLARED, GROUPS, NOT_YET, Setting
+from isoruntime.settings import DECLARED, GROUPS, Setting
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -70,15 +70,12 @@ def _row(setting: Setting) -> str:
     has_value = setting.flag.startswith("--") and not setting.is_switch
     flag = f"{setting.flag} {setting.metavar}" if has_value else setting.flag
     platform = [*setting.fc, *([f"header {setting.header}"] if setting.header else [])]
-    meaning = setting.doc
-    if setting.name in NOT_YET:
-        meaning = f"(not available in this version) {meaning}"
     cells = (
         f"`{flag}`",
         f"`{setting.variable}`",
         ", then ".join(f"`{name}`" for name in platform) or "-",
         setting.default_text,
-        meaning,
+        setting.doc,
     )
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 

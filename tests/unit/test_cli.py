@@ -13,7 +13,7 @@ from isoruntime import __version__
 from isoruntime.cli import options
 from isoruntime.cli.invoke.command import OWN, TAKEN
 from isoruntime.cli.main import COMMANDS
-from isoruntime.settings import DECLARED, NOT_YET
+from isoruntime.settings import DECLARED
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,9 +105,8 @@ def test_the_help_of_serve_tells_every_setting_and_fits(columns: str) -> None:
     for setting in DECLARED:
         assert f" {setting.flag} " in words
         assert setting.variable in words
-        if setting.name not in NOT_YET:
-            assert f"else {setting.default_text}]" in words
-            assert all(variable in words for variable in setting.fc)
+        assert f"else {setting.default_text}]" in words
+        assert all(variable in words for variable in setting.fc)
     assert "--fresh" in words
     assert max(map(len, done.stdout.splitlines())) <= min(100, max(60, int(columns)))
 

@@ -385,12 +385,6 @@ def test_fresh_and_another_number_of_invocations_contradict_each_other() -> None
     assert "--max-invocations 5" in line
 
 
-def test_what_is_not_available_yet_is_refused_rather_than_ignored() -> None:
-    (line,) = problems(environ={"ISORUNTIME_RELOAD": "1"})
-    assert line.startswith("ISORUNTIME_RELOAD")
-    assert "is not available in this version" in line
-
-
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("ISORUNTIME_RELOAD", "0"), ("ISORUNTIME_ADMIN", "off"), ("ISORUNTIME_KEY", "")],
