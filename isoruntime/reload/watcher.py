@@ -11,6 +11,7 @@ links to other places, and on some file systems nothing at all.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -30,8 +31,8 @@ _PAUSES_PER_LOOK: Final = 50
 _REST_S: Final = 0.05
 #: Those that never rest are not waited for longer than this.
 _LONGEST_UNREST_S: Final = 10.0
-#: Looks that nobody has asked for, where the system says when to look.
-_UNTOLD_S: Final = 3.0
+#: Pauses between looks that nobody has asked for, where the system says when to look.
+_UNTOLD_S: Final = 1.0
 _STEP_MS: Final = 50
 _STOP_S: Final = 5.0
 
@@ -113,6 +114,11 @@ class Watcher:
     def _told_occasions(self) -> Iterator[object]:
         import watchfiles
 
+        # It tells in the log of every change, ours to ignore or not.
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)
+        # The import has taken a while, in which nobody was told of anything.
+        yield None
+        untold_s = max(_UNTOLD_S, _PAUSES_PER_LOOK * self._took_s)
         yield from watchfiles.watch(
             *{
                 *(each.path for each in self._folders),
@@ -122,7 +128,7 @@ class Watcher:
             debounce=_STEP_MS,
             step=_STEP_MS,
             stop_event=self._is_over,
-            rust_timeout=round(_UNTOLD_S * 1000),
+            rust_timeout=round(untold_s * 1000),
             yield_on_timeout=True,
             raise_interrupt=False,
             ignore_permission_denied=True,
