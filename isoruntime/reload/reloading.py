@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from isoruntime.errors import InvalidSettings
+from isoruntime.errors import HandlerNotLoaded, InvalidSettings
 from isoruntime.reload.look import Folder
-from isoruntime.reload.settings import after_restart, in_place
+from isoruntime.reload.settings import after_restart, in_place, is_same
 from isoruntime.reload.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Reloading:
             if wanted is not None:
                 wanted = self._as_far_as_possible(function, wanted)
             why = self._code_of(function, paths)
-            if wanted is not None and wanted != function.wanted:
+            if wanted is not None and not is_same(wanted, function.wanted):
                 why += [path for path in paths if path in self._manifests]
             if why:
                 is_for_somebody = True
@@ -151,7 +151,7 @@ class Reloading:
                     "is mended",
                     whose,
                     shown,
-                    getattr(error, "reason", error),
+                    _why(error),
                 )
 
         function.reload(wanted, say)
@@ -167,3 +167,15 @@ class Reloading:
             names.append(path[len(root) + 1 :] if root else os.path.basename(path))  # noqa: PTH119 - a text
         more = len(paths) - len(names)
         return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def _why(error: InvocationError) -> str:
+    """Return why code does not load, to somebody who has just written it."""
+    if isinstance(error, HandlerNotLoaded):
+        return error.reason
+    verdict = error.verdict
+    if verdict is not None and verdict.signal:
+        return f"its import was ended by {verdict.signal}"
+    if verdict is not None and verdict.exit_code is not None:
+        return f"its import ended the process with code {verdict.exit_code}"
+    return str(error)

@@ -40,6 +40,15 @@ def in_place(serving: Described, wanted: Described) -> Described:
     return serving._replace(settings=settings, variables=wanted.variables)
 
 
+def is_same(one: Described, other: Described) -> bool:
+    """Tell whether the same would be served, and in the same way."""
+    values = (
+        [described.settings.value_of(each.name) for each in DECLARED]
+        for described in (one, other)
+    )
+    return next(values) == next(values) and one.variables == other.variables
+
+
 def after_restart(serving: Described, wanted: Described) -> list[str]:
     """Return what differs and needs a restart, as operators know it."""
     flags = {each.name: each.flag for each in DECLARED}
