@@ -168,6 +168,9 @@ class Zygote:
                 self._close_control()
                 self._on_end(0)
                 return
+            for fd in fds:
+                # Or the next zygote would have it, and with it whatever it forks.
+                os.set_inheritable(fd, False)
             try:
                 self._hear(*protocol.decode(data), fds)
             except ProtocolViolation as violation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -172,3 +173,28 @@ def test_many_changes_in_a_row_leave_the_last_one_and_nothing_else(
     wait_for(server, b"number 11")
     wait_until(lambda: len(server.zygotes) == 1, 5, "one zygote is left")
     assert server.invoke().body == b"number 11"
+
+
+def test_a_successor_holds_no_end_of_a_worker_it_did_not_fork(
+    server: Server, code_dir: Path, gate: Path
+) -> None:
+    with ThreadPoolExecutor(1) as others:
+        running = others.submit(server.once, "POST", "/invoke", str(gate).encode())
+        wait_until(lambda: server.stdout.contains(b"waiting"))
+        (former,) = server.zygotes
+        good(code_dir, "new")
+        wait_for(server, b"new")
+        held = pipes_of(successor_of(server, former)) & pipes_of(server.front_end)
+        gate.touch()
+        assert running.result(10).body == b"kept"
+    assert held == set()
+
+
+def pipes_of(process: psutil.Process) -> set[str]:
+    """Return the pipes that a process has an end of, beside its output."""
+    found = set()
+    for fd in Path(f"/proc/{process.pid}/fd").iterdir():
+        if int(fd.name) > 2:
+            with suppress(FileNotFoundError):
+                found.add(str(fd.readlink()))
+    return {link for link in found if link.startswith("pipe:")}
