@@ -97,8 +97,10 @@ def test_the_code_before_serves_on_however_the_newer_one_fails(
 
 
 def test_files_of_what_runs_survive_newer_code_that_fails(
-    server: Server, code_dir: Path, gate: Path
+    serve: Serve, code_dir: Path, gate: Path
 ) -> None:
+    good(code_dir, "old")
+    server = serve("index.handler", "--reload", "--sandbox", "off", code_dir=code_dir)
     with ThreadPoolExecutor(1) as others:
         running = others.submit(server.once, "POST", "/invoke", str(gate).encode())
         wait_until(lambda: server.stdout.contains(b"waiting"))
