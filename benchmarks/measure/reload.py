@@ -21,6 +21,7 @@ from benchmarks.measure import noise
 from benchmarks.measure.markdown import note, say, table
 from benchmarks.measure.samples import percentile
 from benchmarks.measure.servers import (
+    ROOT,
     Server,
     ServerFailed,
     end_on_signals,
@@ -54,7 +55,7 @@ def measure(runs: int, files: int, how: str) -> tuple[list[float], float]:
         _save(code, 0)
         port = free_port()
         argv = isoruntime_argv("index.handler", code, port, "--reload")
-        env = {"PYTHONPATH": f"{shadow}:{Path.cwd()}"}
+        env = {"PYTHONPATH": f"{shadow}:{ROOT}"}
         with Server(argv, port, env=env) as server:
             server.connect().close()
             taken = [_once(port, code, number) for number in range(1, runs + 1)]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Pauses between looks are at least so long, and so many times what a look takes.
 _PAUSE_S: Final = 0.25
-_PAUSES_PER_LOOK: Final = 50
+_PAUSES_PER_LOOK: Final = 20
 #: Files are at rest that look the same for so long.
 _REST_S: Final = 0.05
 #: Those that never rest are not waited for longer than this.

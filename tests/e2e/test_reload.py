@@ -34,17 +34,6 @@ def write(code_dir: Path, value: str) -> None:
     beside.rename(code_dir / "index.py")
 
 
-def told(server: Server, text: str) -> str:
-    """Wait for a message of the runtime's, and return its line."""
-    wait_until(lambda: server.stderr.contains(text.encode()), 10, f"told {text!r}")
-    lines = server.stderr.read().decode().splitlines()
-    return next(line for line in lines if text in line)
-
-
-def wait_for(server: Server, body: bytes) -> None:
-    wait_until(lambda: server.invoke().body == body, 10, f"{body!r} is served")
-
-
 @pytest.fixture
 def without_watchfiles(tmp_path: Path) -> dict[str, str]:
     """Return variables of a server that has no watchfiles."""
@@ -70,12 +59,12 @@ def test_changed_code_is_served_and_what_runs_finishes_on_what_it_began_with(
         running = others.submit(server.once, "POST", "/invoke", str(gate).encode())
         wait_until(lambda: server.stdout.contains(b"waiting"))
         write(code_dir, "two")
-        wait_for(server, b"two")
+        server.wait_for_answer(b"two")
         assert len(server.zygotes) == 2
         gate.touch()
         assert running.result(10).body == b"one"
     wait_until(lambda: len(server.zygotes) == 1, 5, "the former zygote is gone")
-    assert told(server, "reloaded in").endswith("(index.py)")
+    assert server.wait_for_message("reloaded in").endswith("(index.py)")
 
 
 def test_code_that_does_not_load_is_told_of_and_the_code_before_it_serves_on(
@@ -88,14 +77,14 @@ def test_code_that_does_not_load_is_told_of_and_the_code_before_it_serves_on(
     admin = Admin(server)
     assert server.invoke().body == b"one"
     (code_dir / "index.py").write_text("import os\n\ndef handler(:\n    pass\n")
-    line = told(server, "not reloaded")
+    line = server.wait_for_message("not reloaded")
     assert "(index.py): SyntaxError: invalid syntax (index.py line 3);" in line
     (function,) = admin.get("/status").json()["functions"]
     assert "index.py line 3" in function["reloadError"]
     assert server.invoke().body == b"one"
     assert server.request("GET", "/health").status == 200
     write(code_dir, "three")
-    wait_for(server, b"three")
+    server.wait_for_answer(b"three")
     (function,) = admin.get("/status").json()["functions"]
     assert function["reloadError"] is None
 
@@ -105,9 +94,9 @@ def test_code_that_never_loaded_is_served_once_it_is_mended(
 ) -> None:
     (code_dir / "index.py").write_text("nonsense(\n")
     server = serve("index.handler", "--reload", code_dir=code_dir)
-    told(server, "trying again")
+    server.wait_for_message("trying again")
     write(code_dir, "mended")
-    told(server, "reloaded in")
+    server.wait_for_message("reloaded in")
     assert server.invoke().body == b"mended"
 
 
@@ -122,7 +111,7 @@ def test_temporary_and_ignored_files_start_nothing(
         (code_dir / name).write_text("x")
     # Whatever they had started would have been told of before this.
     (code_dir / "real.txt").touch()
-    assert told(server, "reloaded").endswith("(real.txt)")
+    assert server.wait_for_message("reloaded").endswith("(real.txt)")
     wait_until(lambda: not zygote.is_running())
     assert server.stderr.count(b"reloaded") == 1
 
@@ -143,11 +132,11 @@ def test_code_is_reloaded_whatever_the_workers_are_like(
 ) -> None:
     write(code_dir, "a")
     server = serve("index.handler", "--reload", *options, code_dir=code_dir)
-    wait_for(server, b"a")
+    server.wait_for_answer(b"a")
     # Of the same size, and within the second that bytecode is known by.
     for value in ("b", "c"):
         write(code_dir, value)
-        wait_for(server, value.encode())
+        server.wait_for_answer(value.encode())
 
 
 def test_a_command_is_run_as_it_is_now(serve: Serve, code_dir: Path) -> None:
@@ -157,9 +146,9 @@ def test_a_command_is_run_as_it_is_now(serve: Serve, code_dir: Path) -> None:
     server = serve("--reload", "--command", "--", "./run.sh", code_dir=code_dir)
     assert server.invoke().body == b"one\n"
     script.write_text("#!/bin/sh\necho two\n")
-    wait_for(server, b"two\n")
+    server.wait_for_answer(b"two\n")
     script.chmod(0o644)
-    assert "run.sh" in told(server, "not reloaded")
+    assert "run.sh" in server.wait_for_message("not reloaded")
 
 
 def test_a_server_is_started_anew(serve: Serve, code_dir: Path) -> None:
@@ -259,14 +248,14 @@ def test_what_an_s_yaml_says_is_applied_while_it_is_served(shop: Shop) -> None:
     assert (orders["handler"], orders["timeoutSeconds"]) == ("index.second", 7)
     # The other one has nothing to do with it.
     assert shop.server.stderr.count(b"reloaded in") == 1
-    assert told(shop.server, "reloaded in").endswith("(s.yaml)")
+    assert shop.server.wait_for_message("reloaded in").endswith("(s.yaml)")
 
 
 def test_only_the_function_whose_code_has_changed_is_reloaded(shop: Shop) -> None:
     path = shop.folder / "bills" / "index.py"
     path.write_text(path.read_text().replace("bill", "tax!"))
     wait_until(lambda: shop.call("bills") == b"tax!", 10, "the new bill")
-    assert "bills: reloaded in" in told(shop.server, "reloaded in")
+    assert "bills: reloaded in" in shop.server.wait_for_message("reloaded in")
     assert shop.server.stderr.count(b"reloaded in") == 1
 
 
@@ -274,8 +263,8 @@ def test_an_s_yaml_that_cannot_be_read_changes_nothing_and_is_told_of(
     shop: Shop,
 ) -> None:
     (shop.folder / "s.yaml").write_text("resources: [\n")
-    assert "s.yaml:" in told(shop.server, "s.yaml:")
-    told(shop.server, "holds until this is mended")
+    assert "s.yaml:" in shop.server.wait_for_message("s.yaml:")
+    shop.server.wait_for_message("holds until this is mended")
     assert shop.call() == b"first open 5"
     shop.write(timeout="9")
     shop.wait_for(b"first open 9")
@@ -289,14 +278,14 @@ def test_what_needs_a_restart_is_said_once_and_the_rest_is_applied(
         "runtime: python3.12, code: ./bills, handler: index.handler}\n"
     )
     shop.write(shop="{SHOP: 1", more=stock)
-    told(shop.server, "holds until this is mended")
+    shop.server.wait_for_message("holds until this is mended")
     shop.write(shop="moved, ISORUNTIME_ERRORS: http", more=stock)
     shop.wait_for(b"first moved 5")
-    line = told(shop.server, "only a restart")
+    line = shop.server.wait_for_message("only a restart")
     assert line.endswith(
         "orders: changed, but only a restart of the runtime applies it: --errors"
     )
-    assert "stock is not served yet" in told(shop.server, "stock is")
+    assert "stock is not served yet" in shop.server.wait_for_message("stock is")
     assert shop.server.stderr.count(b"only a restart") == 1
 
 

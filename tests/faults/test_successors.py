@@ -47,17 +47,6 @@ def good(code_dir: Path, value: str) -> None:
     write(code_dir, GOOD.format(value=value))
 
 
-def told(server: Server, text: str) -> str:
-    """Wait for a message of the runtime's, and return its line."""
-    wait_until(lambda: server.stderr.contains(text.encode()), 10, f"told {text!r}")
-    lines = server.stderr.read().decode().splitlines()
-    return next(line for line in lines if text in line)
-
-
-def wait_for(server: Server, body: bytes) -> None:
-    wait_until(lambda: server.invoke().body == body, 10, f"{body!r} is served")
-
-
 @pytest.fixture
 def server(serve: Serve, code_dir: Path) -> Server:
     """Return a server whose code is about to change."""
@@ -88,12 +77,12 @@ def test_the_code_before_serves_on_however_the_newer_one_fails(
     assert server.invoke().body == b"old"
     (zygote,) = server.zygotes
     write(code_dir, code)
-    line = told(server, "not reloaded")
+    line = server.wait_for_message("not reloaded")
     assert reason in line
     assert server.invoke().body == b"old"
     wait_until(lambda: server.zygotes == [zygote], 5, "the former zygote is alone")
     good(code_dir, "new")
-    wait_for(server, b"new")
+    server.wait_for_answer(b"new")
 
 
 def test_files_of_what_runs_survive_newer_code_that_fails(
@@ -106,7 +95,7 @@ def test_files_of_what_runs_survive_newer_code_that_fails(
         wait_until(lambda: server.stdout.contains(b"waiting"))
         (zygote,) = server.zygotes
         write(code_dir, "nonsense(")
-        told(server, "not reloaded")
+        server.wait_for_message("not reloaded")
         wait_until(lambda: server.zygotes == [zygote], 5, "the successor is gone")
         gate.touch()
         assert running.result(10).body == b"kept"
@@ -121,7 +110,7 @@ def test_newer_code_that_hangs_gives_way_to_code_newer_still(
     wait_until(lambda: server.stdout.contains(b"hanging"))
     assert server.invoke().body == b"old"
     good(code_dir, "new")
-    wait_for(server, b"new")
+    server.wait_for_answer(b"new")
     wait_until(lambda: not hanging.is_running(), 5, "what hung is gone")
     assert server.stderr.count(b"reloaded in") == 1
 
@@ -134,7 +123,7 @@ def test_newer_code_that_hangs_is_told_of_when_its_time_is_up(
     server = serve("index.handler", *options, code_dir=code_dir)
     assert server.invoke().body == b"old"
     write(code_dir, HANGS)
-    assert "timed out" in told(server, "not reloaded")
+    assert "timed out" in server.wait_for_message("not reloaded")
     assert server.invoke().body == b"old"
     assert len(server.zygotes) == 1
 
@@ -145,7 +134,7 @@ def test_a_successor_that_is_killed_is_no_more_than_told_of(
     (zygote,) = server.zygotes
     write(code_dir, HANGS)
     successor_of(server, zygote).send_signal(signal.SIGKILL)
-    assert "ended by SIGKILL" in told(server, "not reloaded")
+    assert "ended by SIGKILL" in server.wait_for_message("not reloaded")
     assert server.invoke().body == b"old"
 
 
@@ -162,7 +151,7 @@ def test_newer_code_serves_also_where_what_it_succeeds_was_killed_meanwhile(
     zygote.send_signal(signal.SIGKILL)
     wait_until(lambda: not zygote.is_running(), 5, "the former zygote is gone")
     loads.touch()
-    wait_for(server, b"new")
+    server.wait_for_answer(b"new")
     wait_until(lambda: len(server.zygotes) == 1, 5, "one zygote is left")
 
 
@@ -172,7 +161,7 @@ def test_many_changes_in_a_row_leave_the_last_one_and_nothing_else(
     for number in range(12):
         good(code_dir, f"number {number}")
         assert server.invoke().status == 200
-    wait_for(server, b"number 11")
+    server.wait_for_answer(b"number 11")
     wait_until(lambda: len(server.zygotes) == 1, 5, "one zygote is left")
     assert server.invoke().body == b"number 11"
 
@@ -185,7 +174,7 @@ def test_a_successor_holds_no_end_of_a_worker_it_did_not_fork(
         wait_until(lambda: server.stdout.contains(b"waiting"))
         (former,) = server.zygotes
         good(code_dir, "new")
-        wait_for(server, b"new")
+        server.wait_for_answer(b"new")
         held = pipes_of(successor_of(server, former)) & pipes_of(server.front_end)
         gate.touch()
         assert running.result(10).body == b"kept"

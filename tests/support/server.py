@@ -368,6 +368,17 @@ class Server:
         wait_until(look, within, f"a line with {text!r}")
         return found[0]
 
+    def wait_for_message(self, text: str) -> str:
+        """Wait for a message of the runtime's own, and return its line."""
+        wanted = text.encode()
+        wait_until(lambda: self.stderr.contains(wanted), 10, f"a message with {text!r}")
+        lines = self.stderr.read().decode().splitlines()
+        return next(line for line in lines if text in line)
+
+    def wait_for_answer(self, body: bytes) -> None:
+        """Call until this is the answer."""
+        wait_until(lambda: self.invoke().body == body, 10, f"the answer {body!r}")
+
     def log_of(self, request_id: str, phase: str = "Invoke") -> list[str]:
         """Return the lines from Start to End of an invocation that had it alone."""
         self.wait_for_line(f"FC {phase} End RequestId: {request_id}")
