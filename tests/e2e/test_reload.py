@@ -11,7 +11,7 @@ import pytest
 
 from tests.contract.test_gateway import call
 from tests.support.admin import Admin
-from tests.support.server import PROJECT, Serve, Server
+from tests.support.server import PROJECT, Serve
 from tests.waiting import wait_until
 
 WAITS = """\
