@@ -2,9 +2,10 @@
 
 Resident memory of all processes of a tree is added up from `statm`, which is cheap
 and counts pages twice that parent and child share. Only when that sum is over the
-limit are the shares looked up (`smaps_rollup`), where each page counts once; pages of
-files are left out, since the kernel can drop them. A tree over its limit is to be
-killed: nobody but the culprit pays.
+limit, higher than it was before, or was not looked into for a while, are the shares
+looked up (`smaps_rollup`), where each page counts once; pages of files are left out, since
+the kernel can drop them. A tree over its limit is to be killed: nobody but the culprit
+pays.
 
 A sample is taken every `INTERVAL_S` while anything is being invoked, more slowly
 with very many workers so that sampling never takes more than a few per cent of a
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 INTERVAL_S: Final = 0.025
 #: What sampling one worker takes of an interval at most.
 _SHARE_S: Final = 0.001
+#: Shares are dear, and a server beside its worker has some all the time.
+_SAMPLES_PER_LOOK: Final = 10
 _PAGE_KB: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
@@ -40,12 +43,21 @@ class Excess(NamedTuple):
 class Watchdog:
     """Samples trees and remembers the peak of each; limits of 0 mean none."""
 
-    __slots__ = ("_max_processes", "_memory_limit_kb", "_peaks_kb")
+    __slots__ = (
+        "_max_processes",
+        "_memory_limit_kb",
+        "_peaks_kb",
+        "_samples",
+        "_sums_kb",
+    )
 
     def __init__(self, memory_limit_mb: int, max_processes: int) -> None:
         self._memory_limit_kb = memory_limit_mb * 1024
         self._max_processes = max_processes
         self._peaks_kb: dict[int, int] = {}
+        #: the highest sum of `statm` whose shares were looked up
+        self._sums_kb: dict[int, int] = {}
+        self._samples = 0
 
     def interval_s(self, workers: int) -> float:
         """Return the time between two samples of so many workers."""
@@ -54,6 +66,7 @@ class Watchdog:
     def sample(self, pids: Iterable[int]) -> list[Excess]:
         """Look at the trees below these processes; return those over a limit."""
         found = []
+        self._samples += 1
         for pid in pids:
             excess = self._look(pid)
             if excess is not None:
@@ -62,6 +75,7 @@ class Watchdog:
 
     def forget(self, pid: int) -> int:
         """Drop what is known of a tree; return its peak in KiB."""
+        self._sums_kb.pop(pid, None)
         return self._peaks_kb.pop(pid, 0)
 
     def _look(self, pid: int) -> Excess | None:
@@ -73,8 +87,12 @@ class Watchdog:
         used_kb = sum(map(_resident_kb, members))
         limit_kb = self._memory_limit_kb
         is_over = bool(limit_kb) and used_kb > limit_kb
-        if used_kb <= self._peaks_kb.get(pid, 0) and not is_over:
+        has_grown = used_kb > self._sums_kb.get(pid, 0)
+        # What is shared no longer, since one of them wrote to it, does not show in the sum.
+        is_due = len(members) > 1 and self._samples % _SAMPLES_PER_LOOK == 0
+        if not (is_over or has_grown or is_due):
             return None
+        self._sums_kb[pid] = used_kb
         if is_over or len(members) > 1:
             used_kb = sum(map(_share_kb, members))
         self._peaks_kb[pid] = max(used_kb, self._peaks_kb.get(pid, 0))
