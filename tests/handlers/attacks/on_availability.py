@@ -61,6 +61,7 @@ def thread_bomb(scene: Scene) -> int:
             scene.failed.append(str(error))
             break
         started.append(thread)
+    _last()
     over.set()
     for thread in started:
         thread.join()
