@@ -43,6 +43,7 @@ _FILES_KEPT_BACK: Final = 64
 _FILES_PER_WORKER: Final = 8
 _LAST_BYTES_S: Final = 1.0
 _MAX_CONNECTIONS: Final = 16384
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = logging.getLogger("isoruntime")
 
@@ -78,6 +79,10 @@ def serve(
         return 1
     finally:
         runtime.close()
+        # Else an interpreter that ends gives them their usual effect back, and who asks
+        # a second time gets "killed by SIGTERM" for an exit code.
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_IGN)
     return 0
 
 
@@ -298,7 +303,7 @@ class Runtime:
     # Signals only leave a byte in a pipe; what they mean is decided in the loop.
 
     def _watch_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        for number in (*_STOPS, signal.SIGCHLD):
             signal.signal(number, _note_signal)
         # A reader that goes away must be an error where we write, not our end.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
