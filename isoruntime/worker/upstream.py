@@ -54,6 +54,12 @@ _CONNECT_S: Final = 5.0
 #: From the end of a server's connection to its own end, if it died.
 _DEATH_S: Final = 0.2
 _READ_BYTES: Final = 128 * 1024
+#: Some close after each answer and do not say so. What was sent meanwhile is lost, and must
+#: not be sent twice; so the first answers are each followed by this wait for a close.
+_TRIALS: Final = 3
+_TRIAL_S: Final = 0.005
+#: A connection closed later than this after an answer was closed for being idle.
+_IDLE_S: Final = 1.0
 
 _ERROR_TYPE: Final = "UpstreamError"
 
@@ -74,6 +80,11 @@ class Upstream:
         self._port_lock: socket.socket | None = None
         self._child: Child
         self._connection: socket.socket | None = None
+        #: when the connection that is kept was last of use
+        self._answered_at = 0.0
+        #: how often to wait for a close before a connection is used again
+        self._trials = _TRIALS
+        self._keeps_connections = True
 
     # Its start.
 
@@ -202,30 +213,44 @@ class Upstream:
             return self._answer(call, request, connection, reader)
         except (Malformed, OSError, ValueError) as error:
             self._drop_connection()
+            self._keeps_connections &= reader.has_begun
             if self._child.ends_within(_DEATH_S):
                 raise EndedLike(self._child.status) from None
             message = f"The server failed to answer: {error}"
             body = fault_body(_ERROR_TYPE, message, [])
             return Kind.FAULT, _ERROR_TYPE.encode(), body
         finally:
-            if not (reader.is_complete and reader.keeps_alive):
+            if reader.is_complete and reader.keeps_alive and self._keeps_connections:
+                self._answered_at = time.monotonic()
+            else:
                 self._drop_connection()
 
     def _ready_connection(self) -> socket.socket:
         connection = self._connection
-        if connection is not None:
-            poll = select.poll()
-            poll.register(connection, select.POLLIN)
-            if poll.poll(0):
-                # Closed meanwhile, or with something on it that nobody asked for.
-                self._drop_connection()
-                connection = None
+        if connection is not None and self._is_closed(connection):
+            self._drop_connection()
+            connection = None
         if connection is None:
             connection = self._connection = self._connect()
             connection.setblocking(False)
             if connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+    def _is_closed(self, connection: socket.socket) -> bool:
+        """Return whether it was closed, or has something that nobody asked for."""
+        idle_s = time.monotonic() - self._answered_at
+        wait_ms = 0.0
+        if self._trials:
+            self._trials -= 1
+            wait_ms = max(0.0, _TRIAL_S - idle_s) * 1000
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        if not poll.poll(wait_ms):
+            return False
+        if idle_s < _IDLE_S:
+            self._keeps_connections = False
+        return True
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None

@@ -110,6 +110,21 @@ def test_a_server_that_closes_after_each_answer_is_fine(serve: Serve) -> None:
         assert server.invoke(body).body == body
 
 
+def test_a_server_that_closes_without_saying_so_fails_nobody(serve: Serve) -> None:
+    # As uWSGI's --http-socket does: HTTP/1.1, no word of closing, and closed.
+    server = start(serve, "--max-workers", "2", env={"CLOSES_AFTER_S": "0.002"})
+    calls = Calls(server)
+    calls.start(60, "word")
+    replies = calls.finish()
+    assert [reply.body for reply in replies] == [b"word"] * 60
+
+
+def test_a_server_that_keeps_its_connections_is_asked_on_one(serve: Serve) -> None:
+    server = start(serve, "--max-workers", "1")
+    ports = {server.invoke(b"tell").json()["client_port"] for _ in range(10)}
+    assert len(ports) == 1
+
+
 @pytest.mark.parametrize(
     ("event", "status", "fc_status"),
     [

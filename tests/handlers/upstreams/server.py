@@ -55,6 +55,10 @@ class Handler(BaseHTTPRequestHandler):
     def invoke(self, body):
         word, _, rest = body.decode("latin-1").partition(" ")
         getattr(self, f"do_event_{word}", self.do_event_echo)(rest, body)
+        if "CLOSES_AFTER_S" in os.environ:
+            self.wfile.flush()
+            time.sleep(float(os.environ["CLOSES_AFTER_S"]))
+            self.close_connection = True
 
     def do_event_echo(self, rest, body):
         print(f"handling {self.headers['x-fc-request-id']}")
@@ -65,6 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             "pid": os.getpid(),
             "initialized": len(initialized),
             "port": PORT,
+            "client_port": self.client_address[1],
             "variables": [os.environ.get(name) for name in ("PORT", "FC_SERVER_PORT")],
             "headers": {name.lower(): value for name, value in self.headers.items()},
         }
