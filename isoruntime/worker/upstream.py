@@ -213,6 +213,7 @@ class Upstream:
             return self._answer(call, request, connection, reader)
         except (Malformed, OSError, ValueError) as error:
             self._drop_connection()
+            # Closed before a byte of an answer: perhaps only since it had been kept.
             self._keeps_connections &= reader.has_begun
             if self._child.ends_within(_DEATH_S):
                 raise EndedLike(self._child.status) from None
@@ -238,7 +239,10 @@ class Upstream:
         return connection
 
     def _is_closed(self, connection: socket.socket) -> bool:
-        """Return whether it was closed, or has something that nobody asked for."""
+        """Return whether it was closed, or has something that nobody asked for.
+
+        Learns from it whether this server keeps connections at all.
+        """
         idle_s = time.monotonic() - self._answered_at
         wait_ms = 0.0
         if self._trials:

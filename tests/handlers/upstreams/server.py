@@ -56,7 +56,6 @@ class Handler(BaseHTTPRequestHandler):
         word, _, rest = body.decode("latin-1").partition(" ")
         getattr(self, f"do_event_{word}", self.do_event_echo)(rest, body)
         if "CLOSES_AFTER_S" in os.environ:
-            self.wfile.flush()
             time.sleep(float(os.environ["CLOSES_AFTER_S"]))
             self.close_connection = True
 
