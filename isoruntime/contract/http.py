@@ -1,7 +1,7 @@
 """HTTP requests and responses of functions, as they cross a worker's pipes.
 
-A request is one line of JSON behind the context; its body is the frame's body. A
-response's head is one JSON array in `meta`. Both are pure data here: neither side
+A request is one line of JSON behind the context, and below it its headers as they are
+sent on; its body is the frame's body. A response's head is one JSON array in `meta`. Both are pure data here: neither side
 trusts the other's text, and the front end judges every head before it is sent.
 
 Which headers a function may set is the platform's rule (fc-contract.md 2.3) where the
@@ -56,11 +56,7 @@ _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Request(NamedTuple):
-    """An HTTP request without its body.
-
-    Names of headers are as in CGI, upper case with underscores and without `HTTP_`;
-    values are decoded as latin-1. `path` is unquoted, `target` is not.
-    """
+    """An HTTP request without its body. `path` is unquoted, `target` is not."""
 
     method: str
     target: str
@@ -71,16 +67,51 @@ class Request(NamedTuple):
     client: str
     #: whether the answer may be sent in pieces, as it comes
     may_stream: bool
-    headers: dict[str, str]
-
-    def encode(self) -> bytes:
-        """Return it as one line of JSON."""
-        return _encode(self).encode("ascii")
+    #: the headers as `fields_of` writes them: most servers get them as they are, and
+    #: to write them in front is cheaper than to have every worker do so
+    fields: bytes
 
     @classmethod
-    def decode(cls, line: bytes) -> Request:
+    def with_headers(
+        cls,
+        headers: Mapping[str, str],
+        body_bytes: int,
+        *,
+        method: str,
+        target: str,
+        path: str,
+        query: str = "",
+        scheme: str = "http",
+        client: str = "",
+        may_stream: bool = False,
+    ) -> Request:
+        """Return a request with these headers and a body of so many bytes.
+
+        Names of headers are as in CGI, upper case with underscores and without `HTTP_`.
+        """
+        says_length = (
+            body_bytes or method not in ("GET", "HEAD") or "CONTENT_LENGTH" in headers
+        )
+        fields = fields_of(headers, body_bytes if says_length else None)
+        return cls(method, target, path, query, scheme, client, may_stream, fields)
+
+    def encode(self) -> bytes:
+        """Return it as a line of JSON and the headers."""
+        return _encode(self[:-1]).encode("ascii") + b"\n" + self.fields
+
+    @classmethod
+    def decode(cls, data: bytes) -> Request:
         """Read what `encode` wrote; nobody but the front end sends it."""
-        return cls(*json.loads(line))
+        about, _, fields = data.partition(b"\n")
+        return cls._make((*json.loads(about), fields))
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers by their names in CGI, values decoded as latin-1."""
+        headers = {}
+        for line in self.fields.decode("latin-1").split("\r\n")[:-1]:
+            name, _, value = line.partition(": ")
+            headers[_cgi_names.get(name) or _cgi_name(name)] = value
+        return headers
 
 
 class ResponseHead(NamedTuple):
@@ -265,24 +296,59 @@ def header_name(name: str) -> str:
     return name.replace("_", "-").title()
 
 
-def fields_of(headers: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the headers that may be passed on to another server, spelt as usual."""
-    return [
-        (spelling, value)
+def fields_of(headers: Mapping[str, str], content_length: int | None) -> bytes:
+    """Return the headers that may be passed on to another server, each a line's end behind it.
+
+    Values are encoded as they were decoded, as latin-1, and what that has no letters
+    for as UTF-8. The length is the one given, whatever the headers say.
+    """
+    lines = [
+        f"{begin}{value}\r\n"
         for name, value in headers.items()
-        if (spelling := _passed_on.get(name) or _spelling(name))
+        if (
+            begin := known
+            if (known := _beginnings.get(name)) is not None
+            else _beginning(name)
+        )
     ]
+    if content_length is not None:
+        lines.append(f"Content-Length: {content_length}\r\n")
+    text = "".join(lines)
+    if text.count("\n") + text.count("\r") != 2 * len(lines):
+        # No client's, since it could not have come in: some setting has several lines.
+        lines = [" ".join(line.split()) + "\r\n" for line in lines]
+        text = "".join(lines)
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return b"".join(map(_encode_line, lines))
 
 
-#: Usual spellings of names that were met before.
-_passed_on: Final[dict[str, str]] = {}
+def _encode_line(line: str) -> bytes:
+    try:
+        return line.encode("latin-1")
+    except UnicodeEncodeError:
+        return line.encode("utf-8", "replace")
 
 
-def _spelling(name: str) -> str:
-    """Return a name's spelling, or nothing if the header is not to be passed on."""
+#: How the lines of headers begin whose names were met before; empty for those that are
+#: not to be passed on.
+_beginnings: Final[dict[str, str]] = {}
+#: The way back.
+_cgi_names: Final[dict[str, str]] = {}
+
+
+def _beginning(name: str) -> str:
     spelling = header_name(name)
-    if spelling.lower() in HOP_BY_HOP or name in ("CONTENT_LENGTH", "EXPECT"):
-        return ""
-    if len(_passed_on) < _MAX_KNOWN:
-        _passed_on[name] = spelling
-    return spelling
+    is_dropped = spelling.lower() in HOP_BY_HOP or name in ("CONTENT_LENGTH", "EXPECT")
+    begin = "" if is_dropped else f"{spelling}: "
+    if len(_beginnings) < _MAX_KNOWN:
+        _beginnings[name] = begin
+    return begin
+
+
+def _cgi_name(spelling: str) -> str:
+    name = spelling.upper().replace("-", "_")
+    if len(_cgi_names) < _MAX_KNOWN:
+        _cgi_names[spelling] = name
+    return name

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from isoruntime.contract.answer import Details, Mode
     from isoruntime.dispatch.dispatcher import Dispatcher
     from isoruntime.frontend.http import Exchange
+    from isoruntime.wire.pipes import Body
 
 _JSON: Final = "application/json"
 _GET: Final = ("GET", "HEAD")
@@ -169,15 +170,18 @@ class Routes:
             if phase is Phase.INVOKE
             else fc.initialization_timeout_s(headers)
         )
+        event = request.event() if phase is Phase.INVOKE else b""
         invocation = Invocation(
             phase,
             request_id,
             fc.encode_context(headers),
-            request.event() if phase is Phase.INVOKE else b"",
+            event,
             done,
             dispatcher.now(),
             timeout_s,
-            _as_http(exchange, may_stream=False) if self._speaks.only_http else None,
+            _as_http(exchange, event, may_stream=False)
+            if self._speaks.only_http
+            else None,
         )
         exchange.on_client_left = lambda: dispatcher.abandon(invocation)
         dispatcher.submit(invocation)
@@ -191,16 +195,16 @@ class Routes:
             size = request.content_length or None
             reply.done(EventTooLarge(self._max_event_bytes, size))
             return
-        dispatcher = self._dispatcher
+        dispatcher, event = self._dispatcher, request.event()
         invocation = Invocation(
             Phase.INVOKE,
             reply.request_id,
             fc.encode_context(headers),
-            request.event(),
+            event,
             reply.done,
             dispatcher.now(),
             fc.function_timeout_s(headers),
-            _as_http(exchange, may_stream=True),
+            _as_http(exchange, event, may_stream=True),
             reply,
         )
         exchange.on_client_left = lambda: dispatcher.abandon(invocation)
@@ -356,9 +360,10 @@ class _RoutesReply(HttpReply):
         self._exchange.answer(self.complete(answer))
 
 
-def _as_http(exchange: Exchange, *, may_stream: bool) -> bytes:
+def _as_http(exchange: Exchange, body: Body, *, may_stream: bool) -> bytes:
     """Return a request as a worker that speaks HTTP gets it."""
-    return as_http(exchange, target_of(exchange), exchange.request.headers, may_stream)
+    headers = exchange.request.headers
+    return as_http(exchange, target_of(exchange), headers, body, may_stream)
 
 
 def target_of(exchange: Exchange) -> str:
@@ -372,7 +377,11 @@ def target_of(exchange: Exchange) -> str:
 
 
 def as_http(
-    exchange: Exchange, target: str, headers: dict[str, str], may_stream: bool
+    exchange: Exchange,
+    target: str,
+    headers: dict[str, str],
+    body: Body,
+    may_stream: bool,
 ) -> bytes:
     """Return a request with another target and other headers, as a worker gets it."""
     request = exchange.request
@@ -380,15 +389,16 @@ def as_http(
     if target != request.request_uri:
         path, query = split_target(target)
         path = unquote_to_bytes(path).decode("latin-1")
-    return HttpRequest(
-        request.command,
-        target,
-        path,
-        query,
-        request.url_scheme,
-        exchange.client,
-        may_stream,
+    return HttpRequest.with_headers(
         headers,
+        len(body),
+        method=request.command,
+        target=target,
+        path=path,
+        query=query,
+        scheme=request.url_scheme,
+        client=exchange.client,
+        may_stream=may_stream,
     ).encode()
 
 

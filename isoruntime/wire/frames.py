@@ -13,8 +13,8 @@ one invocation can never answer another.
 
 - requests (`INVOKE` … `PRE_FREEZE`): request id, time left in milliseconds (-1 for
   no limit), and the context as a JSON object, one a line. That is the same bytes
-  for thousands of invocations, so both sides cache it. `HTTP` has a fourth line,
-  the request (`contract.http.Request`), whose body is the frame's.
+  for thousands of invocations, so both sides cache it. What `HTTP` has below
+  is the request (`contract.http.Request`), whose body is the frame's.
 - `FAULT` and `FAILED`: the error's type, after which `FAILED` has a line with the file
   and the line that broke, if known; the body is the answer to the caller.
 - `RESPONSE` and `RESPONSE_HEAD`: status and headers (`contract.http`). After a

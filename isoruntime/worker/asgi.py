@@ -244,24 +244,26 @@ class _Exchange:
 
 
 def _scope_of(call: Call, request: Request, state: dict[str, Any]) -> dict[str, Any]:
-    headers = request.headers
-    base, _ = split_base(request)
+    headers = request.headers()
+    base, _ = split_base(request.path, headers)
     host, _, port = headers.get("HOST", "").rpartition(":")
-    client = client_of(call, request)
+    client = client_of(request, headers)
     raw_path = request.target.partition("?")[0]
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "method": request.method,
-        "scheme": scheme_of(request),
+        "scheme": scheme_of(request, headers),
         "path": unquote(raw_path),
         "raw_path": raw_path.encode("latin-1"),
         "query_string": request.query.encode("latin-1"),
         "root_path": unquote(base),
         "headers": [
-            (name.replace("_", "-").lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in headers.items()
+            (name.lower(), value)
+            for name, _, value in (
+                line.partition(b": ") for line in request.fields.split(b"\r\n")[:-1]
+            )
         ],
         "client": (client, 0) if client else None,
         "server": (host, int(port)) if port.isdigit() else None,

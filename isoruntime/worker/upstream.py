@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from isoruntime.contract.encoding import fault_body
-from isoruntime.contract.http import encode_head, fields_of
+from isoruntime.contract.http import encode_head
 from isoruntime.errors import ExitStatus
 from isoruntime.wire.frames import Kind
 from isoruntime.worker import program
@@ -373,20 +373,19 @@ class _Answer:
 
 
 def _head_of(call: Call, request: Request) -> bytes:
-    headers = fields_of(request.headers)
-    names = {name for name, _ in headers}
-    if "X-Fc-Request-Id" not in names:
-        headers.append(("X-Fc-Request-Id", call.request_id))
+    head = b"%b %b HTTP/1.1\r\n%b" % (
+        request.method.encode("latin-1"),
+        request.target.encode("latin-1"),
+        request.fields,
+    )
+    if b"\r\nX-Fc-Request-Id: " not in head:
+        head += b"X-Fc-Request-Id: %b\r\n" % call.request_id.encode("latin-1")
     if not request.may_stream:
         # An event or a hook, which some servers tell by this header alone.
-        if "X-Fc-Control-Path" not in names:
-            headers.append(("X-Fc-Control-Path", request.path))
-        if "Content-Type" not in names:
-            headers.append(("Content-Type", "application/octet-stream"))
-    if call.body or request.method not in ("GET", "HEAD"):
-        headers.append(("Content-Length", str(len(call.body))))
-    if "Host" not in names:
-        headers.append(("Host", "localhost"))
-    lines = [f"{request.method} {request.target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+        if b"\r\nX-Fc-Control-Path: " not in head:
+            head += b"X-Fc-Control-Path: %b\r\n" % request.path.encode("latin-1")
+        if b"\r\nContent-Type: " not in head:
+            head += b"Content-Type: application/octet-stream\r\n"
+    if b"\r\nHost: " not in head:
+        head += b"Host: localhost\r\n"
+    return head + b"\r\n"

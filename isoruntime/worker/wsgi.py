@@ -43,21 +43,18 @@ def environ_of(call: Call, request: Request) -> dict[str, Any]:
     Besides what PEP 3333 asks for it has what the built-in runtime puts in
     (fc-contract.md 4.7): `fc.context` and `fc.request_uri`.
     """
-    headers = request.headers
-    script, path = split_base(request)
+    headers = request.headers()
+    script, path = split_base(request.path, headers)
     host, _, port = headers.get("HOST", "").rpartition(":")
     if not port.isdigit():
         host, port = headers.get("HOST", ""), ""
     environ: dict[str, Any] = {f"HTTP_{name}": headers[name] for name in headers}
-    environ.pop("HTTP_CONTENT_TYPE", None)
-    environ.pop("HTTP_CONTENT_LENGTH", None)
+    for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        if name in headers:
+            environ[name] = environ.pop(f"HTTP_{name}")
     # A client's `Proxy` header must not become the variable that programs read.
     environ.pop("HTTP_PROXY", None)
-    if "CONTENT_TYPE" in headers:
-        environ["CONTENT_TYPE"] = headers["CONTENT_TYPE"]
-    if call.body or "CONTENT_LENGTH" in headers:
-        environ["CONTENT_LENGTH"] = str(len(call.body))
-    scheme = scheme_of(request)
+    scheme = scheme_of(request, headers)
     environ.update(
         {
             "REQUEST_METHOD": request.method,
@@ -68,7 +65,7 @@ def environ_of(call: Call, request: Request) -> dict[str, Any]:
             "SERVER_NAME": host or "isoruntime",
             "SERVER_PORT": port or ("443" if scheme == "https" else "80"),
             "SERVER_PROTOCOL": "HTTP/1.1",
-            "REMOTE_ADDR": client_of(call, request),
+            "REMOTE_ADDR": client_of(request, headers),
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": scheme,
             "wsgi.input": io.BytesIO(call.body),
@@ -84,28 +81,27 @@ def environ_of(call: Call, request: Request) -> dict[str, Any]:
     return environ
 
 
-def split_base(request: Request) -> tuple[str, str]:
-    """Return the part of the path that leads to the function, and what is behind it.
+def split_base(path: str, headers: dict[str, str]) -> tuple[str, str]:
+    """Return the part of a path that leads to the function, and what is behind it.
 
     Without a domain of its own a function is asked by a path that begins with
     `/2016-08-15/proxy/…`, of which the platform tells in `x-fc-base-path`.
     """
-    base = request.headers.get("X_FC_BASE_PATH", "").rstrip("/")
-    path = request.path
+    base = headers.get("X_FC_BASE_PATH", "").rstrip("/")
     if base and (path == base or path.startswith(base + "/")):
         return base, path[len(base) :]
     return "", path
 
 
-def scheme_of(request: Request) -> str:
+def scheme_of(request: Request, headers: dict[str, str]) -> str:
     """Return the scheme the client used; what is in front of us has ended its TLS."""
-    said = request.headers.get("X_FORWARDED_PROTO", "").partition(",")[0].strip()
+    said = headers.get("X_FORWARDED_PROTO", "").partition(",")[0].strip()
     return said.lower() if said.lower() in ("http", "https") else request.scheme
 
 
-def client_of(call: Call, request: Request) -> str:
+def client_of(request: Request, headers: dict[str, str]) -> str:
     """Return the client's address: on the platform it says so in a header."""
-    return request.headers.get("X_FC_CLIENT_IP", "") or request.client
+    return headers.get("X_FC_CLIENT_IP", "") or request.client
 
 
 class _Answer:

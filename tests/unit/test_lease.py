@@ -790,7 +790,7 @@ def test_a_hook_has_its_own_frame_and_lines(
 
 # Answers that come in pieces.
 
-PAGE = Request("GET", "/", "/", "", "http", "", True, {}).encode()
+PAGE = Request("GET", "/", "/", "", "http", "", True, b"").encode()
 
 
 def piecewise(bench: Bench) -> tuple[Caller, PlayedWorker]:
@@ -816,7 +816,7 @@ def test_an_http_request_has_a_frame_of_its_own(bench: Bench) -> None:
     request = bench.take().last
     assert request is not None
     assert (request.kind, request.body) == (Kind.HTTP, b"body")
-    assert request.meta.split(b"\n") == [
+    assert request.meta.split(b"\n", 3) == [
         *(caller.request_id.encode(), b"60000", b"{}", PAGE)
     ]
 

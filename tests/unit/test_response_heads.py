@@ -51,22 +51,66 @@ def raw(status: Any = 200, reason: Any = "OK", headers: Any = ()) -> bytes:
     return json.dumps((status, reason, headers)).encode()
 
 
-REQUEST = Request(
-    "PUT",
-    "/a%20b?c=d",
-    "/a b",
-    "c=d",
-    "https",
-    "192.0.2.1",
-    True,
-    {"HOST": "h", "X_SNOW": "\xe4\n"},
+REQUEST = Request.with_headers(
+    {"HOST": "h", "X_SNOW": "\xe4: b"},
+    0,
+    method="PUT",
+    target="/a%20b?c=d",
+    path="/a\nb",
+    query="c=d",
+    scheme="https",
+    client="192.0.2.1",
+    may_stream=True,
 )
 
 
-def test_a_request_arrives_as_it_was_on_one_line() -> None:
-    line = REQUEST.encode()
-    assert b"\n" not in line
-    assert Request.decode(line) == REQUEST
+def test_a_request_arrives_as_it_was() -> None:
+    assert Request.decode(REQUEST.encode()) == REQUEST
+    assert REQUEST.headers() == {
+        "HOST": "h",
+        "X_SNOW": "\xe4: b",
+        "CONTENT_LENGTH": "0",
+    }
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"X_[A-Z0-9_]{1,20}", fullmatch=True), VALUE, max_size=8
+    )
+)
+def test_headers_of_a_request_arrive_as_they_were(headers: dict[str, str]) -> None:
+    request = Request("GET", "/", "/", "", "http", "", True, fields_of(headers, None))
+    assert request.headers() == headers
+
+
+@pytest.mark.parametrize(
+    ("method", "body_bytes", "given", "length"),
+    [
+        ("GET", 0, {}, None),
+        ("GET", 0, {"CONTENT_LENGTH": "0"}, "0"),
+        ("GET", 3, {}, "3"),
+        ("POST", 0, {}, "0"),
+        # A hook's body is not passed on; what said how long it was is not either.
+        ("POST", 0, {"CONTENT_LENGTH": "7"}, "0"),
+    ],
+)
+def test_a_request_says_how_long_its_body_is_for_us(
+    method: str, body_bytes: int, given: dict[str, str], length: str | None
+) -> None:
+    request = Request.with_headers(
+        given, body_bytes, method=method, target="/", path="/"
+    )
+    assert request.headers().get("CONTENT_LENGTH") == length
+
+
+def test_a_value_of_several_lines_adds_no_header() -> None:
+    fields = fields_of({"X_A": "b\r\nX-C: d", "X_E": "f\ng"}, None)
+    assert fields == b"X-A: b X-C: d\r\nX-E: f g\r\n"
+
+
+def test_a_value_that_latin_1_cannot_say_is_sent_as_utf_8() -> None:
+    fields = fields_of({"X_A": "\xe4", "X_B": "\u96ea"}, None)
+    assert fields == b"X-A: \xe4\r\nX-B: \xe9\x9b\xaa\r\n"
 
 
 @given(st.lists(st.tuples(TOKEN, VALUE), max_size=8), st.integers(200, 999))
@@ -255,5 +299,6 @@ def test_what_concerns_one_connection_is_not_passed_on_to_another_server() -> No
         "EXPECT",
         "TE",
     )
-    assert fields_of(dict.fromkeys(names, "x")) == [("Host", "x")]
+    for _ in ("unknown", "known"):
+        assert fields_of(dict.fromkeys(names, "x"), None) == b"Host: x\r\n"
     assert header_name("X_FC_REQUEST_ID") == "X-Fc-Request-Id"

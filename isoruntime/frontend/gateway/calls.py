@@ -213,7 +213,7 @@ class Call:
             reply.done,
             self._dispatcher.now(),
             None,
-            as_http(exchange, self.http_target, headers, may_stream),
+            as_http(exchange, self.http_target, headers, self.event, may_stream),
             reply,
         )
         dispatcher = self._dispatcher

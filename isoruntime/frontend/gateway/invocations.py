@@ -75,7 +75,8 @@ def event_invocation(
     context = context_headers(function, target, given, retry)
     request = None
     if function.only_http:
-        request = _event_as_http({**context, "X_FC_REQUEST_ID": request_id})
+        context_and_id = {**context, "X_FC_REQUEST_ID": request_id}
+        request = _event_as_http(context_and_id, len(event))
     invocation = Invocation(
         Phase.INVOKE,
         request_id,
@@ -89,7 +90,7 @@ def event_invocation(
     return invocation
 
 
-def _event_as_http(context: dict[str, str]) -> bytes:
+def _event_as_http(context: dict[str, str], event_bytes: int) -> bytes:
     """Return the request by which the platform has a server take an event."""
     headers = {
         "HOST": "isoruntime",
@@ -97,8 +98,8 @@ def _event_as_http(context: dict[str, str]) -> bytes:
         "X_FC_CONTROL_PATH": "/invoke",
         **context,
     }
-    return HttpRequest(
-        "POST", "/invoke", "/invoke", "", "http", "", False, headers
+    return HttpRequest.with_headers(
+        headers, event_bytes, method="POST", target="/invoke", path="/invoke"
     ).encode()
 
 
