@@ -7,9 +7,12 @@ answer, and because a worker has to see pieces as they come.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from isoruntime.contract.http import BODILESS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: More than any server has a reason to send; its own limit is the front end's.
 _MAX_HEAD_BYTES: Final = 256 * 1024
@@ -21,6 +24,28 @@ _MAX_LENGTH_DIGITS: Final = 18
 
 class Malformed(Exception):
     """The bytes are no HTTP response, or no whole one."""
+
+
+class Head(NamedTuple):
+    """What the head of a response says, apart from the request it answers."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    #: whether another request may follow on the connection
+    keeps_alive: bool
+    #: length of the body, or how else its end is known
+    length: int
+
+
+#: Lengths of bodies that are cut into chunks, and of those that end with the connection.
+_CHUNKED: Final = -1
+_UNTIL_CLOSE: Final = -2
+
+#: Heads hardly differ between the answers of one server, so they are taken apart once.
+_MAX_KNOWN: Final = 64
+_MAX_KNOWN_BYTES: Final = 4 * 1024
+_known: Final[dict[bytes, Head]] = {}
 
 
 class ResponseReader:
@@ -50,7 +75,7 @@ class ResponseReader:
         #: 0 until the head is there
         self.status: int = 0
         self.reason = ""
-        self.headers: list[tuple[str, str]] = []
+        self.headers: tuple[tuple[str, str], ...] = ()
         self.is_complete = False
         #: whether another request may follow on the connection
         self.keeps_alive = False
@@ -61,7 +86,20 @@ class ResponseReader:
         Raises:
             Malformed: this is no response.
         """
-        self.has_begun = True
+        if not self.has_begun:
+            self.has_begun = True
+            # The usual case, all of it in one read, copies nothing twice.
+            head, found, body = data.partition(b"\r\n\r\n")
+            known = _known.get(head) if found else None
+            if (
+                known is not None
+                and known.length == len(body)
+                and known.status >= 200
+                and not self._is_bodiless(known.status)
+            ):
+                self._begin(known)
+                self.is_complete = True
+                return body
         # An end of the head that was not there yet may have begun.
         searched = max(0, len(self._buffer) - 3)
         self._buffer += data
@@ -97,49 +135,33 @@ class ResponseReader:
             if len(self._buffer) > _MAX_HEAD_BYTES:
                 raise Malformed("its headers have no end")
             return False
-        lines = bytes(self._buffer[:end]).decode("latin-1").split("\r\n")
+        head = read_head(bytes(self._buffer[:end]))
         del self._buffer[: end + 4]
-        version, status, reason = _status_line(lines[0])
-        headers = [_header(line) for line in lines[1:]]
-        if status == 101:
-            raise Malformed("it switches to a protocol that nobody asked for")
-        if status < 200:
-            # Continue, Early Hints: the answer proper is still to come.
-            return True
-        self.status, self.reason, self.headers = status, reason, headers
-        self._decide_framing(version)
+        # Continue, Early Hints: the answer proper is still to come.
+        if head.status >= 200:
+            self._begin(head)
+            self._expect_body(head.length)
         return True
 
-    def _decide_framing(self, version: str) -> None:
-        fields = _joined(self.headers)
-        connection = fields.get("connection", "").lower()
-        self.keeps_alive = (
-            "keep-alive" in connection
-            if version == "1.0"
-            else "close" not in connection
-        )
-        if self._is_head_request or self.status in BODILESS:
+    def _begin(self, head: Head) -> None:
+        self.status, self.reason, self.headers = head[:3]
+        self.keeps_alive = head.keeps_alive
+
+    def _is_bodiless(self, status: int) -> bool:
+        return self._is_head_request or status in BODILESS
+
+    def _expect_body(self, length: int) -> None:
+        if self._is_bodiless(self.status):
             self.is_complete = True
-        elif "transfer-encoding" in fields:
-            self._expect_chunks(fields["transfer-encoding"])
-        elif "content-length" in fields:
-            self._left = _length(fields["content-length"])
-            self.is_complete = self._left == 0
+        elif length >= 0:
+            self._left = length
+            self.is_complete = length == 0
             self._read_body = self._read_counted
+        elif length == _CHUNKED:
+            self._left = -1
+            self._read_body = self._read_chunks
         else:
             self.keeps_alive = False
-
-    def _expect_chunks(self, encoding: str) -> None:
-        if encoding.lower() != "chunked":
-            raise Malformed(
-                f"it uses a transfer encoding that nobody asked for: {encoding!r}"
-            )
-        # The chunks say how long it is, and nothing else is to be passed on.
-        self.headers = [
-            pair for pair in self.headers if pair[0].lower() != "content-length"
-        ]
-        self._left = -1
-        self._read_body = self._read_chunks
 
     # The body.
 
@@ -199,6 +221,48 @@ class ResponseReader:
             self._left = int(size, 16) or -2
 
 
+def read_head(head: bytes) -> Head:
+    """Return what a head says, without the empty line that ends it.
+
+    Raises:
+        Malformed: nothing that can be understood, or that was not asked for.
+    """
+    known = _known.get(head)
+    if known is None:
+        known = _take_apart(head)
+        if len(head) <= _MAX_KNOWN_BYTES:
+            if len(_known) >= _MAX_KNOWN:
+                _known.clear()
+            _known[head] = known
+    return known
+
+
+def _take_apart(head: bytes) -> Head:
+    lines = head.decode("latin-1").split("\r\n")
+    version, status, reason = _status_line(lines[0])
+    headers = tuple(_header(line) for line in lines[1:])
+    if status == 101:
+        raise Malformed("it switches to a protocol that nobody asked for")
+    fields = _joined(headers)
+    connection = fields.get("connection", "").lower()
+    keeps_alive = (
+        "keep-alive" in connection if version == "1.0" else "close" not in connection
+    )
+    length = _UNTIL_CLOSE
+    if "transfer-encoding" in fields:
+        length = _CHUNKED
+        encoding = fields["transfer-encoding"]
+        if encoding.lower() != "chunked":
+            raise Malformed(
+                f"it uses a transfer encoding that nobody asked for: {encoding!r}"
+            )
+        # The chunks say how long it is, and nothing else is to be passed on.
+        headers = tuple(pair for pair in headers if pair[0].lower() != "content-length")
+    elif "content-length" in fields:
+        length = _length(fields["content-length"])
+    return Head(status, reason, headers, keeps_alive, length)
+
+
 def _status_line(line: str) -> tuple[str, int, str]:
     version, _, rest = line.partition(" ")
     code, _, reason = rest.partition(" ")
@@ -208,7 +272,7 @@ def _status_line(line: str) -> tuple[str, int, str]:
     return version[5:], int(code), reason.strip()
 
 
-def _joined(headers: list[tuple[str, str]]) -> dict[str, str]:
+def _joined(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Return the values by lower-case names; several of one are one list (RFC 9110, 5.3)."""
     fields: dict[str, str] = {}
     for name, value in headers:

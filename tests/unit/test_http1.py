@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoruntime.worker import http1
 from isoruntime.worker.http1 import Malformed, ResponseReader
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -19,7 +20,7 @@ class Read(NamedTuple):
 
     status: int
     reason: str
-    headers: list[tuple[str, str]]
+    headers: tuple[tuple[str, str], ...]
     body: bytes
     is_complete: bool
     keeps_alive: bool
@@ -49,7 +50,7 @@ def byte_by_byte(data: bytes) -> list[bytes]:
 
 def test_a_length_says_where_the_body_ends() -> None:
     found = read(OK + b"Content-Length: 5\r\nX-Mine:  yes \t\r\n\r\nhello")
-    headers = [("Content-Length", "5"), ("X-Mine", "yes")]
+    headers = (("Content-Length", "5"), ("X-Mine", "yes"))
     assert found == (200, "OK", headers, b"hello", True, True)
 
 
@@ -77,14 +78,14 @@ def test_chunks_may_have_extensions_and_trailers() -> None:
         assert found.body == b"hello, everyone"
         assert (found.is_complete, found.keeps_alive) == (True, True)
         # A trailer is no header: nobody has judged it when the head is passed on.
-        assert found.headers == [("Transfer-Encoding", "Chunked")]
+        assert found.headers == (("Transfer-Encoding", "Chunked"),)
 
 
 def test_chunks_count_more_than_a_length_which_is_forgotten() -> None:
     head = OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
     found = read(head + b"5\r\nhello\r\n0\r\n\r\n")
     assert (found.body, found.is_complete) == (b"hello", True)
-    assert found.headers == [("Transfer-Encoding", "chunked")]
+    assert found.headers == (("Transfer-Encoding", "chunked"),)
 
 
 @pytest.mark.parametrize(
@@ -92,20 +93,47 @@ def test_chunks_count_more_than_a_length_which_is_forgotten() -> None:
 )
 def test_some_answers_have_no_body_whatever_they_say(method: str, status: int) -> None:
     head = b"HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\n" % status
-    found = read(head, method=method)
-    assert (found.body, found.is_complete, found.keeps_alive) == (b"", True, True)
-    # One is sent all the same: it must not become the next answer.
-    assert not read(head + b"hello", method=method).keeps_alive
+    for _ in ("unknown", "known"):
+        found = read(head, method=method)
+        assert (found.body, found.is_complete, found.keeps_alive) == (b"", True, True)
+        # One is sent all the same: it must not become the next answer.
+        found = read(head + b"hello", method=method)
+        assert (found.body, found.keeps_alive) == (b"", False)
 
 
 def test_an_interim_answer_is_none() -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
     final = OK + b"Content-Length: 2\r\n\r\n"
     data = b"HTTP/1.1 100 Continue\r\n\r\n" + early + final + b"ok"
-    expected = Read(200, "OK", [("Content-Length", "2")], b"ok", True, True)
+    expected = Read(200, "OK", (("Content-Length", "2"),), b"ok", True, True)
     assert read(*byte_by_byte(data)) == expected
     for cut in range(len(data)):
         assert read(data[:cut], data[cut:]) == expected
+
+
+def test_an_interim_answer_that_is_known_is_none_either() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n"
+    for _ in ("unknown", "known"):
+        assert not read(interim).is_complete
+
+
+def test_a_known_head_says_as_much_as_an_unknown_one() -> None:
+    sent = OK + b"Content-Length: 4\r\nX-Known: once\r\n\r\n"
+    first = read(sent + b"body")
+    assert first.body == b"body"
+    assert read(sent + b"body") == first
+    assert read(sent + b"bo", b"dy") == first
+    # Less than it said, and more.
+    assert not read(sent + b"bod").is_complete
+    longer = read(sent + b"body!")
+    assert (longer.body, longer.keeps_alive) == (b"body", False)
+
+
+def test_heads_that_are_all_different_are_not_all_kept() -> None:
+    for number in range(1000):
+        sent = OK + b"Content-Length: 1\r\nX-Number: %d\r\n\r\n1" % number
+        assert read(sent).headers[1] == ("X-Number", str(number))
+    assert len(http1._known) < 100
 
 
 @pytest.mark.parametrize(
