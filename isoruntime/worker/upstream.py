@@ -22,6 +22,7 @@ from isoruntime.errors import ExitStatus
 from isoruntime.wire.frames import Kind
 from isoruntime.worker import program
 from isoruntime.worker.child import Child
+from isoruntime.worker.connection import Connection
 from isoruntime.worker.endings import EndedLike
 from isoruntime.worker.http1 import Malformed, ResponseReader
 from isoruntime.worker.load import LoadError
@@ -54,12 +55,6 @@ _CONNECT_S: Final = 5.0
 #: From the end of a server's connection to its own end, if it died.
 _DEATH_S: Final = 0.2
 _READ_BYTES: Final = 128 * 1024
-#: Some close after each answer and do not say so. What was sent meanwhile is lost, and must
-#: not be sent twice; so the first answers are each followed by this wait for a close.
-_TRIALS: Final = 3
-_TRIAL_S: Final = 0.005
-#: A connection closed later than this after an answer was closed for being idle.
-_IDLE_S: Final = 1.0
 
 _ERROR_TYPE: Final = "UpstreamError"
 
@@ -79,12 +74,7 @@ class Upstream:
         self._address: tuple[str, int] | str = ""
         self._port_lock: socket.socket | None = None
         self._child: Child
-        self._connection: socket.socket | None = None
-        #: when the connection that is kept was last of use
-        self._answered_at = 0.0
-        #: how often to wait for a close before a connection is used again
-        self._trials = _TRIALS
-        self._keeps_connections = True
+        self._connection: Connection
 
     # Its start.
 
@@ -103,6 +93,7 @@ class Upstream:
         environ.setdefault("FC_FUNC_CODE_PATH", self._code_dir)
         self._child = Child(program.start(self._path, argv, environ, 0, 1))
         self._wait_until_it_listens(port)
+        self._connection = Connection(self._connect, self._child)
         return self._child.pid
 
     def _place(self) -> tuple[int, list[str]]:
@@ -189,14 +180,8 @@ class Upstream:
         Raises:
             EndedLike: the server has ended first.
         """
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        self._child.watch(poll)
-        ready: list[int] = []
-        while fd not in ready:
-            ready = [at for at, _ in poll.poll(self._child.longest_poll_ms)]
-            if self._child.has_ended(ready):
-                raise EndedLike(self._child.status)
+        if self._connection.wait_for_request(fd):
+            raise EndedLike(self._child.status)
 
     # A request.
 
@@ -206,84 +191,47 @@ class Upstream:
         Raises:
             EndedLike: it has ended instead.
         """
-        request = call.http
+        request, connection = call.http, self._connection
         reader = ResponseReader(request.method)
+        may_be_kept = False
         try:
-            connection = self._ready_connection()
-            return self._answer(call, request, connection, reader)
+            reply, may_be_kept = self._answer(call, request, reader)
         except (Malformed, OSError, ValueError) as error:
-            self._drop_connection()
-            # Closed before a byte of an answer: perhaps only since it had been kept.
-            self._keeps_connections &= reader.has_begun
+            connection.lose(unanswered=not reader.has_begun)
             if self._child.ends_within(_DEATH_S):
                 raise EndedLike(self._child.status) from None
             message = f"The server failed to answer: {error}"
             body = fault_body(_ERROR_TYPE, message, [])
             return Kind.FAULT, _ERROR_TYPE.encode(), body
+        else:
+            return reply
         finally:
-            if reader.is_complete and reader.keeps_alive and self._keeps_connections:
-                self._answered_at = time.monotonic()
+            if may_be_kept:
+                connection.keep()
             else:
-                self._drop_connection()
-
-    def _ready_connection(self) -> socket.socket:
-        connection = self._connection
-        if connection is not None and self._is_closed(connection):
-            self._drop_connection()
-            connection = None
-        if connection is None:
-            connection = self._connection = self._connect()
-            connection.setblocking(False)
-            if connection.family != socket.AF_UNIX:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
-
-    def _is_closed(self, connection: socket.socket) -> bool:
-        """Return whether it was closed, or has something that nobody asked for.
-
-        Learns from it whether this server keeps connections at all.
-        """
-        idle_s = time.monotonic() - self._answered_at
-        wait_ms = 0.0
-        if self._trials:
-            self._trials -= 1
-            wait_ms = max(0.0, _TRIAL_S - idle_s) * 1000
-        poll = select.poll()
-        poll.register(connection, select.POLLIN)
-        if not poll.poll(wait_ms):
-            return False
-        if idle_s < _IDLE_S:
-            self._keeps_connections = False
-        return True
-
-    def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+                connection.drop()
 
     def _answer(
-        self,
-        call: Call,
-        request: Request,
-        connection: socket.socket,
-        reader: ResponseReader,
-    ) -> Reply:
+        self, call: Call, request: Request, reader: ResponseReader
+    ) -> tuple[Reply, bool]:
+        """Return the reply, and whether the connection can be used again."""
+        connection, poll = self._connection.open(), self._connection.answering
         answer = _Answer(call, request, reader)
         outgoing = _Outgoing(connection, _head_of(call, request), call.body)
-        poll = select.poll()
-        poll.register(connection, select.POLLIN | outgoing.wanted)
-        self._child.watch(poll)
+        if not outgoing.is_sent:
+            poll.modify(connection, select.POLLIN | select.POLLOUT)
         while not (reader.is_complete or answer.is_over):
             ready = dict(poll.poll(self._child.longest_poll_ms))
             events = ready.get(connection.fileno(), 0)
-            if events & select.POLLOUT and not outgoing.send():
+            if events & select.POLLOUT and outgoing.send():
                 poll.modify(connection, select.POLLIN)
             if events & ~select.POLLOUT:
                 answer.take(connection)
             elif self._child.has_ended(ready):
                 # Not before the last bytes were read that it may have sent.
                 raise EndedLike(self._child.status)
-        return answer.reply()
+        is_over = reader.is_complete and outgoing.is_sent
+        return answer.reply(), is_over and reader.keeps_alive
 
 
 class _Outgoing:
@@ -297,24 +245,27 @@ class _Outgoing:
         self._rest = [memoryview(head + body if small else head)]
         if not small:
             self._rest.append(memoryview(body))
-        self.wanted = select.POLLOUT if self.send() else 0
+        #: whether all of it has been taken
+        self.is_sent = False
+        self.send()
 
     def send(self) -> bool:
-        """Send as much as goes; return whether something is left."""
+        """Send as much as goes; return whether nothing more is to be sent."""
         while self._rest:
             try:
                 sent = self._connection.send(self._rest[0])
             except BlockingIOError:
-                return True
+                return False
             except (BrokenPipeError, ConnectionResetError):
                 # A server may refuse a body and say why: its answer counts.
                 self._rest.clear()
-                return False
+                return True
             if sent == len(self._rest[0]):
                 del self._rest[0]
             else:
                 self._rest[0] = self._rest[0][sent:]
-        return False
+        self.is_sent = True
+        return True
 
 
 class _Answer:
@@ -325,7 +276,8 @@ class _Answer:
         self._may_stream = request.may_stream
         self._is_head = request.method == "HEAD"
         self._reader = reader
-        self._body = bytearray()
+        self._pieces: list[bytes] = []
+        self._bytes = 0
         self._has_begun = False
         #: whether the rest of it is of no interest
         self.is_over = False
@@ -340,8 +292,11 @@ class _Answer:
         if not data:
             reader.end()
             return
-        self._body += reader.feed(data)
-        if len(self._body) > self._call.max_response_bytes:
+        piece = reader.feed(data)
+        if piece:
+            self._pieces.append(piece)
+            self._bytes += len(piece)
+        if self._bytes > self._call.max_response_bytes:
             self.is_over = True
         elif reader.status and self._may_stream and not reader.is_complete:
             self._send_on()
@@ -350,11 +305,14 @@ class _Answer:
         if not self._has_begun:
             self._has_begun = True
             self._call.begin(self._head(with_length=True))
-        if self._body:
-            self._call.send(bytes(self._body))
-            self._body.clear()
+        self._call.send(self._take_pieces())
         # Its client has gone; the server learns of it when we go as well.
         self.is_over = self._call.is_cancelled
+
+    def _take_pieces(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        self._bytes = 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _head(self, *, with_length: bool) -> bytes:
         reader = self._reader
@@ -365,11 +323,11 @@ class _Answer:
     def reply(self) -> Reply:
         """Return the frame that ends the answer."""
         if self._has_begun:
-            if self._body:
-                self._call.send(bytes(self._body))
+            self._call.send(self._take_pieces())
             return Kind.END, b"", b""
         # One that is too large is refused by its length, wherever it was cut.
-        return Kind.RESPONSE, self._head(with_length=self._is_head), bytes(self._body)
+        body = self._take_pieces()
+        return Kind.RESPONSE, self._head(with_length=self._is_head), body
 
 
 def _head_of(call: Call, request: Request) -> bytes:

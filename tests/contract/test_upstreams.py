@@ -125,6 +125,17 @@ def test_a_server_that_keeps_its_connections_is_asked_on_one(serve: Serve) -> No
     assert len(ports) == 1
 
 
+def test_what_is_left_of_a_refused_request_is_not_taken_for_the_next(
+    serve: Serve,
+) -> None:
+    server = start(serve, "--max-workers", "1", env={"MAX_BODY": "1000"})
+    for _ in range(3):
+        refused = server.invoke(bytes(20 << 20))
+        assert (refused.status, refused.body) == (413, b"too large")
+        reply = server.invoke(b"word")
+        assert (reply.status, reply.body) == (200, b"word")
+
+
 @pytest.mark.parametrize(
     ("event", "status", "fc_status"),
     [

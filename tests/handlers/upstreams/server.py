@@ -33,6 +33,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_any(self):
         length = int(self.headers.get("Content-Length", 0))
+        if length > int(os.environ.get("MAX_BODY", length)):
+            # Without having read it, and ready for the next request, as it believes.
+            self.answer(b"too large", 413)
+            self.wfile.flush()
+            time.sleep(0.2)
+            return
         body = self.rfile.read(length)
         path, _, query = self.path.partition("?")
         if path == "/initialize":
