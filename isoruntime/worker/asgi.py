@@ -14,7 +14,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from isoruntime.contract.http import encode_head
+from isoruntime.contract.http import Request, encode_head
 from isoruntime.wire.frames import Kind
 from isoruntime.worker.coroutines import DeadlinePassed, event_loop, wait_for
 from isoruntime.worker.wsgi import client_of, scheme_of, split_base
@@ -22,7 +22,6 @@ from isoruntime.worker.wsgi import client_of, scheme_of, split_base
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from isoruntime.contract.http import Request
     from isoruntime.worker.functions import Call, Reply, Runner
 
     Message = dict[str, Any]
@@ -122,7 +121,7 @@ class _Exchange:
         self, call: Call, application: Application, lifespan: _Lifespan
     ) -> None:
         self._call = call
-        self._request = call.http
+        self._request = Request.decode(call.http_request)
         self._application = application
         self._lifespan = lifespan
         self._is_body_taken = False

@@ -28,7 +28,6 @@ from isoruntime.worker.load import load
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from isoruntime.contract.http import Request
     from isoruntime.wire.frames import Frame
     from isoruntime.wire.order import LoadOrder
 
@@ -50,11 +49,11 @@ class Call:
     __slots__ = (
         "_context",
         "_fields_json",
-        "_request_line",
         "_send",
         "_trace_fd",
         "body",
         "deadline",
+        "http_request",
         "max_response_bytes",
         "nonce",
         "request_id",
@@ -74,7 +73,8 @@ class Call:
         #: in monotonic seconds; None where there is none
         self.deadline = time.monotonic() + left_ms / 1000 if left_ms >= 0 else None
         self._fields_json = lines[2]
-        self._request_line = lines[3] if len(lines) > 3 else b""
+        #: for functions that speak HTTP, a `contract.http.Request`
+        self.http_request = lines[3] if len(lines) > 3 else b""
         self.body = frame.body
         self.nonce = frame.nonce
         self.max_response_bytes = max_response_bytes
@@ -110,13 +110,6 @@ class Call:
         if self.deadline is None:
             return None
         return max(0, int((self.deadline - time.monotonic()) * 1000))
-
-    @property
-    def http(self) -> Request:
-        """The HTTP request, for functions that speak it."""
-        from isoruntime.contract.http import Request
-
-        return Request.decode(self._request_line)
 
     def begin(self, head: bytes) -> None:
         """Answer with a head (`contract.http.encode_head`), whose body follows."""

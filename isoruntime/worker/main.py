@@ -170,7 +170,8 @@ class Worker:
     def serve(self, functions: Functions) -> NoReturn:
         """Answer requests until the front end closes the pipe."""
         census = Census(
-            self._order.memory_limit_mb,
+            # Where user code is in another process, this one does not grow.
+            0 if functions.child else self._order.memory_limit_mb,
             own_child=functions.child,
             with_threads=not functions.keeps_threads,
         )
@@ -200,7 +201,8 @@ class Worker:
         if os.getpid() != self._pid:
             # The handler forked and both sides came back; only one may answer.
             os._exit(0)
-        output.flush()
+        if not functions.child:
+            output.flush()
         flags = OUTPUT_PENDING if any(map(output.is_pending, self._output_fds)) else 0
         has_processes, has_anything = census.look()
         if has_processes:

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from isoruntime.contract.encoding import fault_body
-from isoruntime.contract.http import encode_head
+from isoruntime.contract.http import Request, encode_head
 from isoruntime.errors import ExitStatus
 from isoruntime.wire.frames import Kind
 from isoruntime.worker import program
@@ -34,7 +34,6 @@ from isoruntime.worker.ports import (
 )
 
 if TYPE_CHECKING:
-    from isoruntime.contract.http import Request
     from isoruntime.wire.order import LoadOrder
     from isoruntime.worker.functions import Call, Reply
 
@@ -191,7 +190,7 @@ class Upstream:
         Raises:
             EndedLike: it has ended instead.
         """
-        request, connection = call.http, self._connection
+        request, connection = Request.decode(call.http_request), self._connection
         reader = ResponseReader(request.method)
         may_be_kept = False
         try:

@@ -6,13 +6,12 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any
 
-from isoruntime.contract.http import BODILESS, encode_head
+from isoruntime.contract.http import BODILESS, Request, encode_head
 from isoruntime.wire.frames import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from isoruntime.contract.http import Request
     from isoruntime.worker.functions import Call, Reply, Runner
 
     Headers = list[tuple[str, str]]
@@ -22,7 +21,7 @@ def wsgi_runner(application: Callable[..., Iterable[bytes]]) -> Runner:
     """Return what answers a call with a WSGI application."""
 
     def run(call: Call) -> Reply:
-        request = call.http
+        request = Request.decode(call.http_request)
         answer = _Answer(call, request)
         pieces = application(environ_of(call, request), answer.start_response)
         try:
