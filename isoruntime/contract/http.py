@@ -49,6 +49,7 @@ _is_reason: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,256}").fullmatch
 #: Heads hardly differ between the answers of one function, so they are judged once.
 _MAX_KNOWN: Final = 256
 _MAX_KNOWN_BYTES: Final = 4 * 1024
+_MAX_NAME: Final = 100
 
 
 #: Made once: `json.dumps` makes one for every call that asks for no spaces.
@@ -353,13 +354,19 @@ def _beginning(name: str) -> str:
     spelling = header_name(name)
     is_dropped = spelling.lower() in HOP_BY_HOP or name in ("CONTENT_LENGTH", "EXPECT")
     begin = "" if is_dropped else f"{spelling}: "
-    if len(_beginnings) < _MAX_KNOWN:
-        _beginnings[name] = begin
+    _remember(_beginnings, name, begin)
     return begin
 
 
 def _cgi_name(spelling: str) -> str:
     name = spelling.upper().replace("-", "_")
-    if len(_cgi_names) < _MAX_KNOWN:
-        _cgi_names[spelling] = name
+    _remember(_cgi_names, spelling, name)
     return name
+
+
+def _remember(known: dict[str, str], name: str, meaning: str) -> None:
+    """Keep what a name means: a client may send names of any number and length."""
+    if len(name) <= _MAX_NAME:
+        if len(known) >= _MAX_KNOWN:
+            known.clear()
+        known[name] = meaning

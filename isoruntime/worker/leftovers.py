@@ -30,7 +30,6 @@ class Census:
         "_max_pages",
         "_memory_fd",
         "_own",
-        "_tasks_fd",
         "_threads",
     )
 
@@ -38,8 +37,7 @@ class Census:
         self, memory_limit_mb: int, *, own_child: int = 0, with_threads: bool = True
     ) -> None:
         """`own_child` is a process that belongs to the function itself, and stays."""
-        self._tasks_fd = _open_high("/proc/self/task")
-        self._threads = self._count_threads()
+        self._threads = _count_threads()
         self._counts_threads = with_threads
         self._own = b"%d" % own_child if own_child else b""
         self._children_fd = _open_high("/proc/thread-self/children")
@@ -78,24 +76,16 @@ class Census:
         return pages > self._max_pages
 
     def _has_threads(self) -> bool:
-        if self._count_threads() <= self._threads:
+        if _count_threads() <= self._threads:
             return False
         if not self._counts_threads:
             return True
         # `join` returns a moment before the kernel lets go of a thread.
         for _ in range(_JOIN_STEPS):
             time.sleep(_JOIN_STEP_S)
-            if self._count_threads() <= self._threads:
+            if _count_threads() <= self._threads:
                 return False
         return True
-
-    def _count_threads(self) -> int:
-        # A folder has a link from each folder within it, and here one is a thread.
-        try:
-            return os.fstat(self._tasks_fd).st_nlink - 2
-        except OSError:
-            # Closed by the handler, like anything it did not open.
-            return os.stat("/proc/self/task").st_nlink - 2  # noqa: PTH116
 
     def _children(self) -> list[bytes]:
         try:
@@ -107,6 +97,11 @@ class Census:
 
 def _open_high(path: str) -> int:
     return move_up(os.open(path, os.O_RDONLY))
+
+
+def _count_threads() -> int:
+    # A folder has a link from each folder within it, and here one is a thread.
+    return os.stat("/proc/self/task").st_nlink - 2  # noqa: PTH116 - on the way of every invocation
 
 
 def _children_of_threads() -> list[bytes]:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoruntime.contract import http
 from isoruntime.contract.http import (
     MAX_HEAD_BYTES,
     Request,
@@ -101,6 +102,16 @@ def test_a_request_says_how_long_its_body_is_for_us(
         given, body_bytes, method=method, target="/", path="/"
     )
     assert request.headers().get("CONTENT_LENGTH") == length
+
+
+def test_names_that_nobody_has_seen_are_not_all_kept() -> None:
+    for number in range(1000):
+        line = b"X-%d: x\r\n" % number
+        assert fields_of({f"X_{number}": "x"}, None) == line
+    long = "L" * 10_000
+    assert fields_of({long: "x"}, None) == f"{long.title()}: x\r\n".encode()
+    assert long not in http._beginnings
+    assert len(http._beginnings) < 300
 
 
 def test_a_value_of_several_lines_adds_no_header() -> None:
