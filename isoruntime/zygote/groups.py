@@ -11,13 +11,16 @@ Whose memory it is: what is charged to a group is what the worker itself touched
 first, with page cache (which is dropped first) and the kernel's own pages. What it
 shares with the zygote is the zygote's.
 
-Cost: a group is made once and used by one worker after the other, which leaves 0.15
-ms a worker when something joined a group just before, and 11 ms (up to 20) after 10
-ms without: the kernel waits for a grace period before the first move. The worker
-sleeps through that, not the zygote; spares, which are forked ahead of need, hide it, a
-cold start and a sudden crowd do not. Moving a worker while it runs already would hide
-it always, and leave out what it has done until then. The mount option `favordynmods`
-takes the wait away, at a price for every fork of the host, so it is not for us to set.
+Cost: a group is made once and used by one worker after the other, which leaves 0.1
+ms a worker. A process is moved by `cgroup.procs` only after a grace period of the
+kernel, 7 to 20 ms, if nothing was moved just before: nobody may fork meanwhile. In
+version 1 a thread that moves itself, by `tasks`, needs no such care, and a worker that
+has just been forked is one thread. Version 2 moves single threads within a group only,
+so there the worker sleeps (not the zygote); spares, which are forked ahead of need,
+hide it, a cold start and a sudden crowd do not. Moving a worker while it runs already
+would hide it always, and leave out what it has done until then. The mount option
+`favordynmods` takes the wait away, at a price for every fork of the host, so it is not
+for us to set.
 
 The folder of a zygote is locked (`flock`) for as long as it lives, so that what a
 killed one left behind is told from the folder of a neighbour. The next one to start
@@ -52,6 +55,8 @@ _PREFIX: Final = "isoruntime-"
 #: The leaf that our own processes move into, where it has to be one.
 _LEAF_PREFIX: Final = "isoruntime-front-"
 _PROCS: Final = "cgroup.procs"
+#: Where a process of one thread writes 0 to enter a group, by version.
+_ENTRANCE: Final = {1: "tasks", 2: _PROCS}
 _SUBTREE: Final = "cgroup.subtree_control"
 _MODE: Final = 0o755
 _MOVES: Final = 10
@@ -281,10 +286,11 @@ class Groups:
     def enter(self, name: str) -> None:
         """Make this process, a worker that has just been forked, live in its group.
 
-        Takes 11 ms if nobody has done so for a while.
+        It must have one thread, and takes 11 ms in version 2 if nobody has done so for a
+        while.
         """
         for home in self._homes if name else ():
-            put(f"{home}/{name}/{_PROCS}", b"0")
+            put(f"{home}/{name}/{_ENTRANCE[self._version]}", b"0")
 
     def silence(self) -> None:
         """Take note of an alarm: the next one will be heard again."""

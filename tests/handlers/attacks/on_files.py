@@ -131,10 +131,11 @@ def core_pattern(scene: Scene) -> bool:
 
 def leave_the_cgroup(scene: Scene) -> None:
     """Leave the group that limits memory, for the one above all."""
+    pid = str(scene.neighbour or os.getpid())
     for base in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids", "/sys/fs/cgroup"):
-        path = f"{base}/cgroup.procs"
-        pid = str(scene.neighbour or os.getpid())
-        scene.attempt(path, lambda: _write(path, pid))
+        for name in ("cgroup.procs", "tasks"):
+            path = f"{base}/{name}"
+            scene.attempt(path, lambda path=path: _write(path, pid))
 
 
 def _write(path: str, text: str) -> None:
