@@ -51,7 +51,11 @@ def ask(server: Server, what: str, key: str = "none", **event: Any) -> Reply:
 
 def is_asleep(pid: int) -> bool:
     """Return whether the main thread of a process waits for something."""
-    status = Path(f"/proc/{pid}/task/{pid}/stat").read_text()
+    try:
+        status = Path(f"/proc/{pid}/task/{pid}/stat").read_text()
+    except FileNotFoundError:
+        # It has ended since somebody listed it, as those of --fresh do.
+        return False
     return status.rpartition(") ")[2].startswith("S")
 
 
