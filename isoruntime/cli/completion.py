@@ -129,6 +129,7 @@ def _add_project_words(made: dict[str, argparse.ArgumentParser]) -> None:
     made["package"].add_argument("--python", choices=tuple(sorted(PYTHONS.values())))
     made["package"].add_argument("--platform")
     made["package"].add_argument("--no-vendor", action="store_true")
+    made["package"].add_argument("--no-bytecode", action="store_true")
 
 
 def _add_settings(to: argparse.ArgumentParser, settings: Iterable[Setting]) -> None:

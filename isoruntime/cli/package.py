@@ -17,7 +17,7 @@ from isoruntime.errors import CannotPackage
 from isoruntime.project import archive, images, parcel, target
 from isoruntime.project.checks.limits import LARGEST_PACKAGE_MB
 from isoruntime.project.parcel import Parcel
-from isoruntime.project.target import DEFAULT_PLATFORM, PYTHONS, Told
+from isoruntime.project.target import DEFAULT_PLATFORM, PYTHONS, Target, Told
 
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
 
@@ -26,8 +26,9 @@ usage: isoruntime package [DIR] [-o FILE] [OPTIONS]
 
 Makes the zip that is deployed of DIR, or of the current directory: the code without
 what .fcignore names, bootstrap ready to be started, and in python/ isoruntime, what it
-needs, and what requirements.txt asks for, for the platform's Python. The same input
-makes the same bytes. Needs pip, and the package index that pip is set up for.
+needs, and what requirements.txt asks for, for the platform's Python, all with its
+bytecode if that Python is here. The same input makes the same bytes. Needs pip, and the
+package index that pip is set up for.
 
   -o FILE, --output FILE  the zip [else code.zip in DIR]
   --python VERSION        {", ".join(sorted(PYTHONS.values()))}: for which Python the packages are
@@ -35,6 +36,7 @@ makes the same bytes. Needs pip, and the package index that pip is set up for.
   --platform NAME         for which system, as wheels name it; may be repeated
                           [else {DEFAULT_PLATFORM}, which every image runs]
   --no-vendor             no packages: they come with a layer, or are in DIR already
+  --no-bytecode           only the code: smaller, and compiled at every cold start
   --help                  print this and exit
 
 {_EPOCH}, in seconds since 1970, is the time of all that is in the zip, else 1980."""
@@ -51,6 +53,7 @@ class _Order(NamedTuple):
     python: str | None
     platforms: tuple[str, ...]
     vendors: bool
+    compiles: bool
     moment: float | None
 
 
@@ -81,12 +84,20 @@ def _order(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[_Order, lis
     parser.add_argument("--python")
     parser.add_argument("--platform", action="append", default=[])
     parser.add_argument("--no-vendor", action="store_true")
+    parser.add_argument("--no-bytecode", action="store_true")
     words = parser.read(argv)
     folder = Path(words.dir)
     output = Path(words.output) if words.output else folder / "code.zip"
     moment, problem = _moment(environ.get(_EPOCH, ""))
-    platforms = tuple(words.platform)
-    order = _Order(folder, output, words.python, platforms, not words.no_vendor, moment)
+    order = _Order(
+        folder,
+        output,
+        words.python,
+        tuple(words.platform),
+        vendors=not words.no_vendor,
+        compiles=not words.no_bytecode,
+        moment=moment,
+    )
     return order, [*_problems(folder, output), *problem]
 
 
@@ -113,24 +124,48 @@ def _moment(text: str) -> tuple[float | None, list[str]]:
 def _packed(order: _Order) -> list[str]:
     """Make the zip and return what there is to say about it."""
     told = target.told(order.folder)
-    contents = parcel.of(order.folder, [order.output])
-    if not order.vendors:
-        return [*_written(order, contents, told)]
-    chosen = told.target(order.python, order.platforms)
+    whole = parcel.of(order.folder, [order.output])
+    chosen = _target(order, told)
+    said: list[str] = []
     with tempfile.TemporaryDirectory(prefix="isoruntime-package-") as made:
-        with shown(f"fetching packages for {chosen}"):
-            packages, remarks = parcel.packages_for(order.folder, chosen, Path(made))
-        if order.python is None:
-            remarks = [*told.remarks, *remarks]
-        remarks = [*told.doubts(chosen), *remarks]
-        whole = contents.with_packages(packages, remarks)
+        if order.vendors and chosen:
+            whole = _with_packages(whole, order, told, chosen, Path(made) / "python")
+            named = {"isoruntime": __version__, **whole.distributions}
+            said = [
+                f"  packages   for {chosen}: {chosen.because}",
+                f"  python/    {', '.join(' '.join(one) for one in named.items())}",
+            ]
+        if order.compiles and chosen:
+            with shown(f"compiling for Python {chosen.python}"):
+                into = Path(made) / "bytecode"
+                with_all = parcel.with_bytecode(whole, chosen.python, into)
+            count = len(with_all.entries) - len(whole.entries)
+            if count:
+                said.append(f"  bytecode   for Python {chosen.python}, {count} files")
+            whole = with_all
         report = [*_written(order, whole, told)]
-    named = {"isoruntime": __version__, **whole.distributions}
-    report[2:2] = [
-        f"  packages   for {chosen}: {chosen.because}",
-        f"  python/    {', '.join(' '.join(one) for one in named.items())}",
-    ]
+    report[2:2] = said
     return report
+
+
+def _target(order: _Order, told: Told) -> Target | None:
+    """Return what it is packed for; None if nobody knows, and no package needs to."""
+    try:
+        return told.target(order.python, order.platforms)
+    except CannotPackage:
+        if order.vendors:
+            raise
+        return None
+
+
+def _with_packages(
+    folders: Parcel, order: _Order, told: Told, chosen: Target, into: Path
+) -> Parcel:
+    with shown(f"fetching packages for {chosen}"):
+        packages, remarks = parcel.packages_for(order.folder, chosen, into)
+    if order.python is None:
+        remarks = [*told.remarks, *remarks]
+    return folders.with_packages(packages, [*told.doubts(chosen), *remarks])
 
 
 def _written(order: _Order, parcel: Parcel, told: Told) -> Iterator[str]:

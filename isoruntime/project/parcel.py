@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isoruntime.errors import CannotPackage
-from isoruntime.project import contents, start, vendor
+from isoruntime.project import bytecode, contents, start, vendor
 from isoruntime.project.contents import PROGRAM, Entry, file_in
 from isoruntime.project.target import Target
 
@@ -79,6 +79,23 @@ def packages_for(
     requirements = file_in(folder, "requirements.txt")
     packages = vendor.fetch(target, requirements, into, folder)
     return packages, vendor.remarks_on(packages, requirements, target)
+
+
+def with_bytecode(parcel: Parcel, python: str, into: Path) -> Parcel:
+    """Return it with the bytecode of all its code, for a Python as in "3.11".
+
+    `into` is a folder to be made, which the bytecode is read from later.
+    """
+    into.mkdir()
+    made = bytecode.compiled(parcel.entries, python, into)
+    remarks = parcel.remarks
+    if not made and any(bytecode.is_source(entry) for entry in parcel.entries):
+        remark = (
+            f"no bytecode, so that each cold start compiles what it imports: there is no "
+            f"Python {python} here to make it"
+        )
+        remarks = (*remarks, remark)
+    return Parcel((*parcel.entries, *made), remarks)
 
 
 def _start(folder: Path) -> tuple[Entry, list[str]]:

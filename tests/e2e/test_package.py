@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -30,6 +31,7 @@ from tests.support.command import (
 from tests.support.server import PROJECT, Serve, temp_folder
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+TAG = sys.implementation.cache_tag
 SCHEMA = Path(
     os.environ.get("ISORUNTIME_TEST_FC3_SCHEMA")
     or PROJECT.parent / "shared" / "data" / "fc3-schema.json"
@@ -250,7 +252,7 @@ def test_the_zip_holds_what_is_needed_and_nothing_of_this_machine(
     unwanted = [
         name
         for name in names
-        if name.endswith((".pyc", "INSTALLER", "direct_url.json", "code.zip"))
+        if name.endswith(("INSTALLER", "direct_url.json", "code.zip"))
         or name.startswith(("tests/", "python/bin/"))
     ]
     assert unwanted == []
@@ -318,10 +320,90 @@ def test_the_manifest_of_the_examples_packs_them_as_check_expects(
 
 
 def test_without_packages_the_folder_alone_is_packed(function: Path) -> None:
-    done = run("package", "--no-vendor", cwd=function)
+    words = ("package", "--no-vendor", "--python", VERSION)
+    done = run(*words, cwd=function)
     assert (done.code, done.stderr) == (0, "")
+    files = ["bootstrap", "index.py", "requirements.txt"]
     with zipfile.ZipFile(function / "code.zip") as made:
-        assert made.namelist() == ["bootstrap", "index.py", "requirements.txt"]
+        assert made.namelist() == [f"__pycache__/index.{TAG}.pyc", *files]
+    assert run(*words, "--no-bytecode", cwd=function).code == 0
+    with zipfile.ZipFile(function / "code.zip") as made:
+        assert made.namelist() == files
+
+
+def test_all_code_is_shipped_with_its_bytecode_which_is_used(
+    function: Path, index: Mapping[str, str], tmp_path: Path
+) -> None:
+    (function / "lib").mkdir()
+    (function / "lib" / "of python 2.py").write_text("print 'no'\n")
+    # What is set for the one who packs is not for what is packed.
+    done = package(function, index, PYTHONOPTIMIZE="2", PYTHONPYCACHEPREFIX="/x")
+    code = unpacked(function / "code.zip", tmp_path / "unpacked")
+    sources = {
+        path.relative_to(code).with_suffix("")
+        for path in code.rglob("*.py")
+        if " " not in path.name
+    }
+    compiled = {
+        path.relative_to(code).parent.parent / path.name.removesuffix(f".{TAG}.pyc")
+        for path in code.rglob("*.pyc")
+    }
+    assert compiled == sources
+    assert (
+        f"  bytecode   for Python {VERSION}, {len(sources)} files"
+        in done.stdout.decode()
+    )
+    path = os.pathsep.join([str(code), str(code / "python")])
+    names = ("index", "greeter", "waitress", "isoruntime.worker.main")
+    seen = subprocess.run(
+        [sys.executable, "-v", "-c", f"import {', '.join(names)}"],
+        env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        check=True,
+    ).stderr
+    # "code object from" a source says that it has been compiled.
+    loaded = re.findall(rf"# code object from '{re.escape(str(code))}/(.*)'", seen)
+    assert {
+        f"__pycache__/index.{TAG}.pyc",
+        f"python/__pycache__/greeter.{TAG}.pyc",
+    } <= {*loaded}
+    assert len(loaded) > len(names)
+    assert [name for name in loaded if not name.endswith(".pyc")] == []
+
+
+def test_code_that_is_edited_where_it_was_unpacked_is_compiled_anew(
+    function: Path, index: Mapping[str, str], tmp_path: Path, serve: Serve
+) -> None:
+    assert package(function, index).code == 0
+    code = unpacked(function / "code.zip", tmp_path / "unpacked")
+    edited = CODE.replace("greeter.greet(event.decode())", "'edited'")
+    (code / "index.py").write_text(edited)
+    os.utime(code / "index.py", (1, 1))
+    server = serve(command=[str(code / "bootstrap")], code_dir=code)
+    assert server.invoke(b"who").body == b"edited"
+
+
+def test_where_the_python_is_not_here_the_zip_has_no_bytecode_and_that_is_said(
+    function: Path, tmp_path: Path
+) -> None:
+    other = "3.12" if VERSION != "3.12" else "3.11"
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    words = ("package", "--no-vendor", "--python", other)
+    for program in (
+        "",
+        "#!/bin/sh\nexit 127\n",
+        f"#!/bin/sh\nexec {sys.executable} $@\n",
+    ):
+        if program:
+            (programs / f"python{other}").write_text(program)
+            (programs / f"python{other}").chmod(0o755)
+        done = run(*words, cwd=function, env={"PATH": str(programs)})
+        assert (done.code, done.stderr) == (0, "")
+        assert "note       no bytecode, so that each cold start" in done.stdout.decode()
+        with zipfile.ZipFile(function / "code.zip") as made:
+            assert not [name for name in made.namelist() if name.endswith(".pyc")]
 
 
 def test_packages_that_lie_in_the_folder_give_way_to_fetched_ones(
