@@ -6,6 +6,7 @@ import sys
 import time
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from benchmarks.measure.environment import Environment
@@ -52,6 +53,18 @@ class Contenders:
                 "BENCHMARK_STEPS": str(self.busy_steps),
                 "BENCHMARK_BALLAST_MB": str(ballast_mb),
             },
+        )
+
+    def packaged(self, name: str, handler: str, code: Path) -> Peer:
+        """Return the runtime as the platform starts it, from an unpacked zip."""
+        return Peer(
+            name,
+            "bootstrap",
+            lambda port: [
+                *(str(code / "bootstrap"), handler, "--code-dir", str(code)),
+                *("--host", "127.0.0.1", "--port", str(port), "--env", MARK),
+            ],
+            {"ISORUNTIME_PYTHON": sys.executable},
         )
 
     def both(self, handler: str, *options: str) -> list[Peer]:

@@ -79,10 +79,11 @@ def main(control_fd: int, front_end: int) -> NoReturn:
         zygote.note_no_subreaper()
     if not _libc.die_with_parent(front_end, _ORPHANED):
         zygote.end_orphaned()
+    # The garbage collector of a worker would write to, and so copy, every page of ours.
+    gc.freeze()
     if order.preload:
         zygote.preload()
     else:
-        zygote.freeze()
         zygote.say_loaded(threads=1, seconds=0.0)
     zygote.serve()
 
@@ -211,20 +212,11 @@ class ZygoteServer:
         sys.stdout.flush()
         sys.stderr.flush()
         threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - pathlib is slow to import
-        self.freeze()
         self.say_loaded(threads, time.monotonic() - started)
 
     def note_no_subreaper(self) -> None:
         """Have it known that descendants can get away."""
         self._walls.skipped["subreaper"] = "the kernel does not know it"
-
-    def freeze(self) -> None:
-        """Keep the garbage collector, in every worker, off what is here already.
-
-        Its first collection would write to, and so copy, every page with an object.
-        """
-        gc.collect()
-        gc.freeze()
 
     def _watch_children(self) -> None:
         signal.signal(signal.SIGCHLD, _note_signal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,28 @@ def test_without_preloading_every_worker_imports_for_itself(serve: Serve) -> Non
     server = serve("counts.handler", "--fresh", "--preload", "never")
     for one in [server.invoke().json() for _ in range(3)]:
         assert one["imported_in"] == one["pid"]
+
+
+@pytest.mark.parametrize("preload", ["always", "never"])
+def test_the_garbage_collector_is_kept_off_what_an_import_makes(
+    serve: Serve, preload: str
+) -> None:
+    server = serve("imports_much.handler", "--preload", preload)
+    for _ in range(2):
+        seen = server.invoke().json()
+        assert seen["during import"] == 0
+        assert seen["left aside"] > 60_000
+        # As usual again, for what the handler makes.
+        assert seen["threshold"] == gc.get_threshold()[0]
+        assert seen["during call"] > 0
+
+
+def test_a_threshold_of_the_garbage_collector_that_user_code_sets_is_kept(
+    serve: Serve,
+) -> None:
+    env = {"THRESHOLD": "12345"}
+    seen = serve("imports_much.handler", env=env).invoke().json()
+    assert seen["threshold"] == 12345
 
 
 def test_an_import_that_leaves_a_thread_is_repeated_in_each_worker(

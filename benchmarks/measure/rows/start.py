@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from benchmarks.measure.contenders import OFF, OURS, SAMPLE, SAMPLE_ANSWER, WAITRESS
 from benchmarks.measure.invocation import EVENT, SMALL, Request
+from benchmarks.measure.packages import function_in, pack, unpack
 from benchmarks.measure.peers import Peer
 from benchmarks.measure.rounds import Case, Session, interleave
 from benchmarks.measure.row import Row
@@ -21,6 +24,8 @@ from benchmarks.measure.samples import (
 from benchmarks.measure.starts import cold_start
 
 _SLOW: Final = f"{OURS}, 300 ms of imports"
+_PACKAGED: Final = f"{OURS}, from a zip"
+_SOURCE_ONLY: Final = f"{OURS}, from a zip without bytecode"
 _LISTENING: Final = "listening ms"
 _ANSWERED: Final = "first answer ms"
 #: Starts are short and scatter, so there are more of them.
@@ -28,7 +33,15 @@ _STARTS_A_ROUND: Final = 3
 
 
 def measure(session: Session) -> Samples:
-    """Start everything in turn, once beforehand so that all is compiled and cached."""
+    """Start everything in turn, once beforehand so that all is compiled and cached.
+
+    What comes from a zip is unpacked anew each time, as for a new instance.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark-packages-") as made:
+        return _measure(session, Path(made))
+
+
+def _measure(session: Session, folder: Path) -> Samples:
     who = session.contenders
     peers = [
         *who.both("functions.small"),
@@ -39,6 +52,12 @@ def measure(session: Session) -> Samples:
     cases = [Case(peer.name, partial(_start, peer, SMALL)) for peer in peers]
     sample = Request(EVENT, SAMPLE_ANSWER)
     cases.append(Case(SAMPLE, partial(_start, who.sample(), sample)))
+    code = function_in(folder)
+    for name, options in ((_PACKAGED, ()), (_SOURCE_ONLY, ("--no-bytecode",))):
+        packed = pack(code, folder / f"{name}.zip", *options)
+        unpacked = folder / "code"
+        peer = who.packaged(name, "functions.small", unpacked)
+        cases.append(Case(name, partial(_start_afresh, packed, unpacked, peer)))
     for case in cases:
         case.measure()
     rounds = session.rounds if session.is_quick else session.rounds * _STARTS_A_ROUND
@@ -48,6 +67,11 @@ def measure(session: Session) -> Samples:
 def _start(peer: Peer, request: Request) -> dict[str, float]:
     taken = cold_start(peer, request)
     return {_LISTENING: taken.listening_ms, _ANSWERED: taken.answered_ms}
+
+
+def _start_afresh(packed: Path, into: Path, peer: Peer) -> dict[str, float]:
+    unpack(packed, into)
+    return _start(peer, SMALL)
 
 
 def judge(samples: Samples) -> list[Finding]:
@@ -71,6 +95,14 @@ def judge(samples: Samples) -> list[Finding]:
             _ANSWERED,
             at_most(300),
             "ms",
+        ),
+        ratio(
+            samples,
+            "first answer from a zip, of that without bytecode",
+            _PACKAGED,
+            _SOURCE_ONLY,
+            _ANSWERED,
+            at_most(0.8),
         ),
         difference(
             samples,
