@@ -67,7 +67,7 @@ def test_every_command_is_offered(folder: Path) -> None:
         ("isoruntime completion f", ["fish"]),
         ("isoruntime package --py", ["--python"]),
         ("isoruntime package --python 3.10", ["3.10"]),
-        ("isoruntime package --no", ["--no-vendor"]),
+        ("isoruntime package --no", ["--no-vendor", "--no-bytecode"]),
         ("isoruntime check --str", ["--strict"]),
         ("isoruntime init ev", ["events/"]),
     ],
