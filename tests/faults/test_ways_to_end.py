@@ -314,10 +314,19 @@ def test_a_reply_with_the_right_nonce_is_the_answer(server: Server, gate: Path) 
 def test_a_reply_after_the_deadline_is_too_late(
     hasty_server: Server, gate: Path, event: str
 ) -> None:
-    for _ in range(3):
-        check_failure(hasty_server.invoke(event), "FunctionTimeoutError")
+    refused = 0
+    for _ in range(20):
+        reply = hasty_server.invoke(event)
+        # On a machine that wakes the front end later than it asked for, an answer that
+        # is there by then is given.
+        if reply.status != 200:
+            check_failure(reply, "FunctionTimeoutError")
+            refused += 1
         replies = [hasty_server.invoke("hello") for _ in range(10)]
         assert {reply.body for reply in replies} == {b"still here"}
+        if refused == 3:
+            break
+    assert refused == 3
 
 
 # Others: the sandbox keeps a handler from these, so here it is off. What matters is that
