@@ -32,8 +32,6 @@ InvocationError belongs to one invocation and leaves the runtime healthy,
 RuntimeFault is ours and is always worth a bug report.
 """
 
-from __future__ import annotations
-
 import signal as _signal
 from collections.abc import Sequence
 
@@ -107,7 +105,7 @@ class ExitStatus(NamedTuple):
     signal: int | None = None
 
     @classmethod
-    def from_returncode(cls, returncode: int) -> ExitStatus:
+    def from_returncode(cls, returncode: int) -> "ExitStatus":
         """Read the convention of `os.waitstatus_to_exitcode`."""
         if returncode < 0:
             return cls(signal=-returncode)

@@ -8,6 +8,7 @@ there; then this process imports waitress.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -73,6 +74,9 @@ def serve(
         if reloading is not None:
             runtime.reloading = reloading(runtime)
         runtime.start(begun)
+        # What was made until now stays, and is never looked through.
+        gc.freeze()
+        gc.enable()
         runtime.loop.run()
     except Exception:  # noqa: BLE001 - the last one who can say what happened
         _log.exception("the runtime cannot go on")

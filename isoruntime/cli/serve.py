@@ -7,6 +7,7 @@ whether there is anything to load at all, it is told later.
 
 from __future__ import annotations
 
+import gc
 import os
 
 from isoruntime.environment import environment_for_workers, on_fc
@@ -27,6 +28,8 @@ _TO_READ = frozenset({"-h", "--help", "--version"})
 
 def main(argv: Sequence[str]) -> int:
     """Read the settings and serve; 2 with every problem listed if they are bad."""
+    # Of what a start makes, hardly anything is garbage. Serving turns it on again.
+    gc.disable()
     ahead = None if _TO_READ & set(argv) else spawn_ahead()
     # Only here, now that the zygote is on its way.
     from isoruntime.cli.options import parse

@@ -87,6 +87,9 @@ class WorkerKeeper(WorkerListener, Protocol):
     def load_state_changed(self) -> None:
         """Learn that the handler was loaded, or could not be, or is about to be."""
 
+    def balance(self) -> None:
+        """Order as many workers as are wanted."""
+
     def zygote_gone(self, zygote: Zygote) -> None:
         """Learn that a zygote was reaped, and with it the kernel killed its workers."""
 
@@ -237,6 +240,8 @@ class Supervisor:
         if self._order.preload:
             _log.debug("the handler was imported in %.0f ms", seconds * 1000)
         self.state, self.error = LoadState.READY, None
+        # First, since the zygote forks them while we write what there is to say.
+        self._pool.balance()
         self._pool.isolation.learn(skipped)
         self._pool.load_state_changed()
 

@@ -9,8 +9,6 @@ Not covered by any version known here: the mode, owner and times of files, `stat
 connecting to a socket that is a file, UDP, MPTCP.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

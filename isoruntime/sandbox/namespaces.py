@@ -10,18 +10,14 @@ Where this process may not make namespaces by itself it makes a user namespace f
 in which it may. The maps of its ids are written by somebody outside (`map_ids`).
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from isoruntime.sandbox import _libc, capabilities
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWCGROUP: Final = 0x02000000

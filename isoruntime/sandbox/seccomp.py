@@ -19,8 +19,6 @@ The tree comes first and looks at nothing but the number, so that the kernel (fr
 5.11 on) finds out beforehand which calls are always allowed, and never asks about these.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

@@ -24,11 +24,10 @@ What the kernel refuses is skipped, with the reason. Who asked for `strict` was 
 more: there `REQUIRED` says what may not be missing.
 """
 
-from __future__ import annotations
-
 import errno
 import os
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
 
 from isoruntime.sandbox import (
     _libc,
@@ -39,9 +38,6 @@ from isoruntime.sandbox import (
     rlimits,
     seccomp,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 #: Mechanisms without which `strict` refuses to go on.
 REQUIRED: Final = frozenset(

@@ -29,8 +29,6 @@ Nothing here touches a file descriptor: frames become bytes and bytes become
 frames, so every rule of the format can be tested without a process.
 """
 
-from __future__ import annotations
-
 import struct
 from enum import IntEnum
 from typing import Final, NamedTuple

@@ -1,7 +1,5 @@
 """What a zygote and its workers are told once, before they import anything."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from isoruntime.sandbox import _libc
 from isoruntime.sandbox.descriptors import close_all_but
@@ -40,28 +40,14 @@ from isoruntime.worker.leftovers import Census
 from isoruntime.worker.load import LoadError
 
 if TYPE_CHECKING:
-    from isoruntime.sandbox.walls import Cell, Walls
     from isoruntime.wire.order import LoadOrder
+    from isoruntime.worker.birth import Birth
     from isoruntime.worker.chaos import Chaos
     from isoruntime.worker.functions import Functions, Reply, Runner
     from isoruntime.worker.pipes import WorkerEnds
 
 #: What a user without an entry in /etc/passwd is called.
 USER_NAME = "worker"
-
-
-class Birth(NamedTuple):
-    """What a worker is born with, beside the handlers."""
-
-    ends: WorkerEnds
-    walls: Walls
-    cell: Cell
-    #: who must not be outlived
-    parent: int
-    #: for temporary files, and removed after the worker's end; empty if there is none
-    folder: str
-    #: descriptors that user code opened when it was imported
-    users_fds: frozenset[int]
 
 
 def run(order: LoadOrder, functions: Functions | None, birth: Birth) -> NoReturn:

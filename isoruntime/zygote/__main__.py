@@ -1,5 +1,6 @@
 """The zygote's start: `python .../isoruntime/zygote/__main__.py FD PARENT`."""
 
+import gc
 import sys
 
 # multiprocessing runs this file once more, under another name, in every process that it
@@ -9,6 +10,8 @@ if __name__ == "__main__":
     # or `tree` would hide modules of the user's. What belongs there is the folder that
     # holds the package, and only until everything of ours is imported.
     sys.path[0] = __file__.rpartition("/isoruntime/")[0] or "."
+    # Nothing that an import makes is worth looking through; `main` turns it on again.
+    gc.disable()
 
     from isoruntime.zygote.server import main
 

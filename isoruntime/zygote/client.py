@@ -93,7 +93,8 @@ class Zygote:
         self._is_closed = False
         #: whether it takes orders; while it imports it does not hear of any
         self.has_loaded = False
-        self.pid, self._control, self._output_r = spawned
+        self.pid = spawned.pid
+        self._control, self._output_r = spawned.control, spawned.output_r
         os.set_blocking(self._output_r, False)
         self._control.setblocking(False)
         self._pidfd = _pidfd_of(self.pid)

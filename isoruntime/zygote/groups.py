@@ -38,18 +38,14 @@ hand (`hugetlb`); the files `memory.*` of version 2 (`_LIMITS[2]`) have only bee
 written to as plain files, in the right order. All of version 1 has been run.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from isoruntime.zygote import tree
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 _PREFIX: Final = "isoruntime-"
 #: The leaf that our own processes move into, where it has to be one.

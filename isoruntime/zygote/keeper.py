@@ -18,22 +18,17 @@ One message is one packet, JSON as in `zygote.protocol`. When the keeper ends, f
 whatever reason, the kernel ends everything in the cell.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from isoruntime.sandbox import _libc, namespaces
 from isoruntime.sandbox.descriptors import close_all_but
-from isoruntime.sandbox.walls import Cell
+from isoruntime.sandbox.walls import Cell, Walls
 from isoruntime.worker.pipes import WorkerEnds
-
-if TYPE_CHECKING:
-    from isoruntime.sandbox.walls import Walls
 
 #: Goes on in a worker that was just forked, with its cgroup and its folder.
 BecomeWorker = Callable[[WorkerEnds, Cell, str, str], NoReturn]

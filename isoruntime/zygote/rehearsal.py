@@ -239,7 +239,8 @@ class _Zygote:
     """The front end's side of a zygote, waiting for each answer."""
 
     def __init__(self, spawned: Spawned) -> None:
-        self.pid, self._control, self._output_r = spawned
+        self.pid = spawned.pid
+        self._control, self._output_r = spawned.control, spawned.output_r
 
     def say(self, kind: str, **fields: Any) -> None:
         """Give an order."""

@@ -5,8 +5,6 @@ that it has seen. It must stay single-threaded: a fork copies one thread only, a
 whatever another one had locked would stay locked in the worker for ever.
 """
 
-from __future__ import annotations
-
 import _signal  # type: ignore[import-not-found]
 import gc
 import os
@@ -24,6 +22,7 @@ from isoruntime.sandbox.walls import Cell, Policy, Walls
 from isoruntime.wire.order import LoadOrder
 from isoruntime.worker import load, output
 from isoruntime.worker import main as worker_main
+from isoruntime.worker.birth import Birth
 from isoruntime.worker.faults import load_fault_body
 from isoruntime.worker.functions import Functions, load_functions
 from isoruntime.worker.pipes import Pipes, WorkerEnds
@@ -81,6 +80,7 @@ def main(control_fd: int, front_end: int) -> NoReturn:
         zygote.end_orphaned()
     # The garbage collector of a worker would write to, and so copy, every page of ours.
     gc.freeze()
+    gc.enable()
     if order.preload:
         zygote.preload()
     else:
@@ -426,9 +426,7 @@ class ZygoteServer:
             if not _libc.die_with_parent(parent):
                 os._exit(0)
             self._groups.enter(group)
-            birth = worker_main.Birth(
-                ends, self._walls, cell, parent, folder, self._users_fds
-            )
+            birth = Birth(ends, self._walls, cell, parent, folder, self._users_fds)
             worker_main.run(self._order, self._functions, birth)
         except BaseException:  # noqa: BLE001 - nobody is above to tell
             sys.excepthook(*sys.exc_info())

@@ -2,30 +2,40 @@
 
 The interpreter of the zygote starts, and imports what it needs, on another core
 meanwhile; what it is to load it is told later, when there is somebody to tell it.
+
+The zygote waits for this module, and the first caller for the zygote. So it imports
+nothing at its top that takes time: `socket` and `typing` were a tenth of a cold start.
 """
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
 import sys
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+    from typing import Final
 
 _MAIN: Final = os.path.join(os.path.dirname(__file__), "__main__.py")  # noqa: PTH118, PTH120 - pathlib would be the start path's only use
 _CONTROL_FD: Final = 3
 #: HUP, INT, QUIT, USR1, USR2, TERM, CHLD. By number, since `signal` takes 6 ms to
-#: import and the zygote waits for this module; the numbers are the same on x86 and ARM.
+#: import; the numbers are the same on x86 and ARM.
 _RESET_SIGNALS: Final = (1, 2, 3, 10, 12, 15, 17)
 
 
-class Spawned(NamedTuple):
+class Spawned:
     """A process that was started, and our ends of what leads to it."""
 
-    pid: int
-    control: socket.socket
-    #: what user code prints while it is imported
-    output_r: int
+    __slots__ = ("control", "output_r", "pid")
+
+    def __init__(self, pid: int, control: socket.socket, output_r: int) -> None:
+        """`output_r` is where user code is read that prints while it is imported."""
+        self.pid = pid
+        self.control = control
+        self.output_r = output_r
 
 
 def spawn(environment: Mapping[str, str]) -> Spawned:
@@ -34,7 +44,7 @@ def spawn(environment: Mapping[str, str]) -> Spawned:
     Raises:
         OSError: the system has no process or descriptor to spare.
     """
-    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    control, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     output_r, output_w = os.pipe()
     try:
         pid = _start(theirs.fileno(), output_w, environment)
@@ -45,7 +55,10 @@ def spawn(environment: Mapping[str, str]) -> Spawned:
     finally:
         theirs.close()
         os.close(output_w)
-    return Spawned(pid, control, output_r)
+    # Only here, now that the zygote is on its way.
+    import socket
+
+    return Spawned(pid, socket.socket(fileno=control.detach()), output_r)
 
 
 def _start(control_fd: int, output_fd: int, environment: Mapping[str, str]) -> int:

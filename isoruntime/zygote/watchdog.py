@@ -12,15 +12,11 @@ with very many workers so that sampling never takes more than a few per cent of 
 core. So a limit is enforced within about 25 ms of being passed, not at the byte.
 """
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from isoruntime.zygote import tree
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 INTERVAL_S: Final = 0.025
 #: What sampling one worker takes of an interval at most.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -66,6 +67,22 @@ def test_the_garbage_collector_is_kept_off_what_an_import_makes(
         # As usual again, for what the handler makes.
         assert seen["threshold"] == gc.get_threshold()[0]
         assert seen["during call"] > 0
+
+
+def test_the_garbage_collector_of_the_front_end_is_on_once_it_serves(
+    serve: Serve,
+) -> None:
+    code = (
+        "import gc, sys; from isoruntime.cli.main import main\n"
+        "main(sys.argv[1:]); print('left aside', gc.get_freeze_count(), gc.isenabled())"
+    )
+    server = serve("counts.handler", command=(sys.executable, "-c", code, "serve"))
+    server.invoke()
+    assert server.stop() == 0
+    (line,) = [line for line in server.lines() if line.startswith("left aside")]
+    *_, left_aside, is_on = line.split()
+    assert int(left_aside) > 10_000
+    assert is_on == "True"
 
 
 def test_a_threshold_of_the_garbage_collector_that_user_code_sets_is_kept(
