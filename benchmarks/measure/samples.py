@@ -122,6 +122,23 @@ def difference(
     return _finding(what, value, of_rounds, target, unit)
 
 
+def added(
+    samples: Samples,
+    what: str,
+    ours: str,
+    theirs: str,
+    metric: str,
+    measure: tuple[str, str],
+    target: Target,
+) -> Finding:
+    """Judge by how much one median exceeds another, over that of a case's metric."""
+    mine, others = samples[ours][metric], samples[theirs][metric]
+    units = samples[measure[0]][measure[1]]
+    of_rounds = [(a - b) / c for a, b, c in zip(mine, others, units, strict=True)]
+    exceeds = statistics.median(mine) - statistics.median(others)
+    return _finding(what, exceeds / statistics.median(units), of_rounds, target, "")
+
+
 def within(
     samples: Samples, what: str, case: str, metrics: tuple[str, str], target: Target
 ) -> Finding:

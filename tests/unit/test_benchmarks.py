@@ -18,6 +18,7 @@ from benchmarks.measure.rows import ROWS, latency
 from benchmarks.measure.samples import (
     Samples,
     absolute,
+    added,
     at_least,
     at_most,
     difference,
@@ -112,6 +113,17 @@ def test_a_ratio_is_that_of_medians_and_its_extremes_those_of_rounds() -> None:
     assert (found.value, found.low, found.high) == (3, 1.5, 10)
     assert found.is_kept
     assert found.target == "≥ 3.00"
+
+
+def test_what_something_adds_is_judged_by_what_it_is_measured_with() -> None:
+    samples: Samples = {
+        "with": {"ms": [40, 50, 70]},
+        "without": {"ms": [10, 20, 30]},
+        "alone": {"took": [30, 60, 80]},
+    }
+    found = added(samples, "", "with", "without", "ms", ("alone", "took"), at_most(1))
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 1)
+    assert found.is_kept
 
 
 def test_a_difference_can_be_negative() -> None:
