@@ -95,6 +95,7 @@ class Function:
             error_details=cast("Details", settings.error_details),
             leftovers=settings.leftovers,
         )
+        self.pool.supervisor.on_start = self._catch_up
 
     def _order(self, described: Described, environment: dict[str, str]) -> LoadOrder:
         order = _load_order(
@@ -135,6 +136,11 @@ class Function:
             on_end(error)
 
         self.pool.supervisor.reload(end)
+
+    def _catch_up(self) -> None:
+        """Apply what is asked for where a reload for it had failed."""
+        if self.described is not self.wanted:
+            self._adopt()
 
     def _adopt(self) -> None:
         """Apply what is asked for to all that does not belong to workers."""

@@ -135,6 +135,9 @@ class Supervisor:
         self._is_stopping = False
         self._on_all_gone: Callable[[], object] | None = None
         self.on_zygote_died: Callable[[], object] | None = None
+        #: called as a zygote is started that is told the latest plan, with nobody served
+        #: by what was planned before
+        self.on_start: Callable[[], object] | None = None
         #: all zygotes that have not been reaped
         self._zygotes: list[Zygote] = []
         self._successor: Successor | None = None
@@ -177,6 +180,8 @@ class Supervisor:
         self.state = LoadState.LOADING
         self._loop.tickers.add(self)
         self._started_at = self._loop.now()
+        if self.on_start is not None:
+            self.on_start()
         try:
             self.zygote = self._spawn(self._order)
         except OSError as error:

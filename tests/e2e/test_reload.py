@@ -251,6 +251,23 @@ def test_what_an_s_yaml_says_is_applied_while_it_is_served(shop: Shop) -> None:
     assert shop.server.wait_for_message("reloaded in").endswith("(s.yaml)")
 
 
+def test_what_did_not_load_holds_whole_once_a_later_zygote_loads_it(
+    shop: Shop, gate: Path
+) -> None:
+    path = shop.folder / "orders" / "index.py"
+    needs = f"if os.environ['SHOP'] == 'closed': open({str(gate)!r})\n"
+    path.write_text(path.read_text().replace("import os\n", f"import os\n{needs}", 1))
+    shop.server.wait_for_message("reloaded in")
+    shop.write(shop="closed", timeout="7")
+    shop.server.wait_for_message("not reloaded")
+    assert shop.call() == b"first open 5"
+    # No file that is watched.
+    gate.touch()
+    for zygote in shop.server.zygotes:
+        zygote.kill()
+    shop.wait_for(b"first closed 7")
+
+
 def test_only_the_function_whose_code_has_changed_is_reloaded(shop: Shop) -> None:
     path = shop.folder / "bills" / "index.py"
     path.write_text(path.read_text().replace("bill", "tax!"))
