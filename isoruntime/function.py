@@ -65,9 +65,12 @@ class Function:
         *,
         spawned: Spawned | None = None,
         debug_port: int = 0,
+        is_alone: bool = True,
     ) -> None:
         """Put them together; `spawned` is a process that is to be the first zygote."""
         self.name = described.name
+        #: how lines of the log begin that are about it; empty where that is clear
+        self.whose = "" if is_alone else f"{described.name}: "
         self.described = self.wanted = described
         self.settings = settings = described.settings
         self._environ = environ
@@ -83,6 +86,7 @@ class Function:
             preload=_preload(settings),
             init_timeout_s=settings.init_timeout_s,
             spawned=spawned,
+            whose=self.whose,
         )
         self.dispatcher = Dispatcher(
             loop,

@@ -137,7 +137,8 @@ class Runtime:
         sink = self.log if on_log is None else CopyingSink(self.log, on_log)
         spawned = begun.zygote
         self.functions: list[Function] = []
-        for described in functions or (Described(settings),):
+        functions = functions or (Described(settings),)
+        for described in functions:
             function = Function(
                 described,
                 environ,
@@ -146,6 +147,7 @@ class Runtime:
                 self._format,
                 spawned=spawned,
                 debug_port=debug_port,
+                is_alone=len(functions) == 1,
             )
             self.functions.append(function)
             # There is one that was started ahead, and it goes to the first of them.

@@ -107,8 +107,11 @@ class WorkerPool:
         preload: Preload = Preload.AUTO,
         init_timeout_s: float = 300.0,
         spawned: Spawned | None = None,
+        whose: str = "",
     ) -> None:
+        """Make a pool without workers; what it logs begins with `whose`."""
         self._loop = loop
+        self._whose = whose
         self.size = size
         self._max_body = order.max_response_bytes + (1 << 20)
         self.supervisor = Supervisor(
@@ -119,6 +122,7 @@ class WorkerPool:
             preload=preload,
             init_timeout_s=init_timeout_s,
             spawned=spawned,
+            whose=whose,
         )
         self.demand: Demand | None = None
         #: called whenever the handler has been loaded, or has not
@@ -496,7 +500,7 @@ class WorkerPool:
         is_trial = worker is self.trial
         self._count_out(worker)
         worker.on(WorkerEvent.EXITED)
-        _log.error("cannot fork a worker: %s", reason)
+        _log.error("%scannot fork a worker: %s", self._whose, reason)
         if is_trial:
             error = WorkerDied(verdict_of_exit(ExitStatus(), 0.0), reason)
             self.supervisor.worker_failed_to_load(zygote, error)
@@ -630,7 +634,7 @@ class WorkerPool:
         self, worker: Worker, violation: ProtocolViolation
     ) -> None:
         """End a worker that speaks when nobody asked it."""
-        _log.warning("%r: %s; it is replaced", worker, violation)
+        _log.warning("%s%r: %s; it is replaced", self._whose, worker, violation)
         self.kill(worker)
 
     def _died_young(self, worker: Worker, was: WorkerState) -> bool:

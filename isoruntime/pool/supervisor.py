@@ -116,9 +116,14 @@ class Supervisor:
         preload: Preload = Preload.AUTO,
         init_timeout_s: float = 300.0,
         spawned: Spawned | None = None,
+        whose: str = "",
     ) -> None:
-        """`spawned` is a process that was started already, to be the first zygote."""
+        """`spawned` is a process that was started already, to be the first zygote.
+
+        What it writes into the log begins with `whose`.
+        """
         self._spawned = spawned
+        self._whose = whose
         self._loop = loop
         self._pool = pool
         self._preload = preload
@@ -185,7 +190,7 @@ class Supervisor:
         try:
             self.zygote = self._spawn(self._order)
         except OSError as error:
-            self._fail(_unstartable(error))
+            self._fail(self._unstartable(error))
             return
         self._timer = self._loop.call_later(self._init_timeout_s, self._too_slow)
 
@@ -243,7 +248,9 @@ class Supervisor:
         self._disarm()
         self.reload_error = None
         if self._order.preload:
-            _log.debug("the handler was imported in %.0f ms", seconds * 1000)
+            _log.debug(
+                "%sthe handler was imported in %.0f ms", self._whose, seconds * 1000
+            )
         self.state, self.error = LoadState.READY, None
         # First, since the zygote forks them while we write what there is to say.
         self._pool.balance()
@@ -254,8 +261,9 @@ class Supervisor:
         if threads <= 1 or self._preload is not Preload.AUTO or not order.preload:
             return False
         _log.info(
-            "importing the handler leaves %d threads behind, which no fork copies;"
+            "%simporting the handler leaves %d threads behind, which no fork copies;"
             " every worker imports it for itself (--preload never)",
+            self._whose,
             threads - 1,
         )
         return True
@@ -295,7 +303,9 @@ class Supervisor:
 
     def _replace(self, status: ExitStatus, lived_s: float) -> None:
         """Start another zygote for one that was ready: at once, if not too often."""
-        _log.warning("the zygote ended (%s); starting another one", status)
+        _log.warning(
+            "%sthe zygote ended (%s); starting another one", self._whose, status
+        )
         now = self._loop.now()
         self._deaths = [at for at in self._deaths if now - at < _DEATHS_WITHIN_S]
         self._deaths.append(now)
@@ -367,10 +377,14 @@ class Supervisor:
         try:
             zygote = self._spawn(order)
         except OSError as error:
-            self._report_failure(_unstartable(error), on_end)
+            self._report_failure(self._unstartable(error), on_end)
             return
         self._successor = Successor(self._loop, zygote, order, began_at, on_end)
         self._successor.limit(self._init_timeout_s, self._successor_too_slow)
+
+    def _unstartable(self, error: OSError) -> InvocationError:
+        _log.error("%scannot start a zygote: %s", self._whose, error)
+        return WorkerDied(verdict_of_exit(ExitStatus(), 0.0))
 
     def _is_successor(self, zygote: Zygote) -> bool:
         return self._successor is not None and self._successor.zygote is zygote
@@ -438,7 +452,12 @@ class Supervisor:
         self._disarm()
         self.state, self.error = LoadState.FAILED, error
         delay_s = self._backoff.fail(self._loop.now())
-        _log.error("%s; trying again in %g s, or when it is called", error, delay_s)
+        _log.error(
+            "%s%s; trying again in %g s, or when it is called",
+            self._whose,
+            error,
+            delay_s,
+        )
         self._timer = self._loop.call_later(delay_s, self._restart)
         self._pool.load_state_changed()
 
@@ -481,11 +500,6 @@ def _let_go(zygote: Zygote) -> None:
     else:
         # It is busy importing, for ever perhaps.
         zygote.kill()
-
-
-def _unstartable(error: OSError) -> InvocationError:
-    _log.error("cannot start a zygote: %s", error)
-    return WorkerDied(verdict_of_exit(ExitStatus(), 0.0))
 
 
 def _too_late(limit_s: float) -> InvocationError:

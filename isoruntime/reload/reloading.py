@@ -124,7 +124,7 @@ class Reloading:
         if names:
             _log.warning(
                 "%schanged, but only a restart of the runtime applies it: %s",
-                self._whose(function),
+                function.whose,
                 ", ".join(names),
             )
         return in_place(function.described, wanted)
@@ -141,7 +141,7 @@ class Reloading:
         began_at = self._loop.now()
 
         def say(error: InvocationError | None) -> None:
-            whose = self._whose(function)
+            whose = function.whose
             if error is None:
                 took_ms = (self._loop.now() - began_at) * 1000
                 _log.info("%sreloaded in %.0f ms (%s)", whose, took_ms, shown)
@@ -155,9 +155,6 @@ class Reloading:
                 )
 
         function.reload(wanted, say)
-
-    def _whose(self, function: Function) -> str:
-        return f"{function.name}: " if len(self._functions) > 1 else ""
 
     def _shown(self, paths: Sequence[str]) -> str:
         roots = sorted(set(self._code_dirs.values()), key=len, reverse=True)

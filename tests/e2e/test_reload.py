@@ -266,6 +266,7 @@ def test_what_did_not_load_holds_whole_once_a_later_zygote_loads_it(
     for zygote in shop.server.zygotes:
         zygote.kill()
     shop.wait_for(b"first closed 7")
+    assert "orders: the zygote ended" in shop.server.wait_for_message("orders: the")
 
 
 def test_only_the_function_whose_code_has_changed_is_reloaded(shop: Shop) -> None:
