@@ -538,7 +538,7 @@ def state_of(process: psutil.Process, *, has_score: bool = False) -> dict[str, A
         return {
             "alive": True,
             "score for the OOM killer": score,
-            "stopped": status["State"][0] in "Tt",
+            "stopped": status["State"][0] in "Tt" or _is_to_stop(status),
             "traced": status["TracerPid"].strip() != "0",
             "niceness": process.nice(),
             "processors": status["Cpus_allowed"],
@@ -549,6 +549,12 @@ def state_of(process: psutil.Process, *, has_score: bool = False) -> dict[str, A
         }
     except (OSError, psutil.Error):
         return {"alive": False}
+
+
+def _is_to_stop(status: Mapping[str, str]) -> bool:
+    """Return whether a process stops as soon as it gets a processor."""
+    pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
+    return bool(pending & 1 << signal.SIGSTOP - 1)
 
 
 def _input_priority(process: psutil.Process) -> Any:

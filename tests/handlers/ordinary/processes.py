@@ -276,7 +276,10 @@ def pseudo_terminal() -> None:
     ours, theirs = pty.openpty()
     assert os.isatty(theirs)
     child = subprocess.Popen(["sh", "-c", "test -t 1 && echo terminal"], stdout=theirs)
-    assert os.read(ours, 100) == b"terminal\r\n"
+    said = b""
+    while not said.endswith(b"\n"):
+        said += os.read(ours, 100)
+    assert said == b"terminal\r\n"
     assert child.wait() == 0
     os.close(ours)
     os.close(theirs)

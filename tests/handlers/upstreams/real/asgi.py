@@ -16,7 +16,8 @@ async def app(scope, receive, send):
         event += message.get("body", b"")
         has_more = message.get("more_body", False)
     request_id = dict(scope["headers"])[b"x-fc-request-id"].decode()
-    print(request_id, "got", len(event))
+    # In one piece, as other lines may come between pieces.
+    print(f"{request_id} got {len(event)}")
     await act(event)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     half = len(event) // 2

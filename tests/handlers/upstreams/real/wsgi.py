@@ -11,7 +11,8 @@ from pathlib import Path
 def app(environ, start_response):
     event = environ["wsgi.input"].read()
     word, _, rest = event[:4096].decode("latin-1").partition(" ")
-    print(environ["HTTP_X_FC_REQUEST_ID"], "got", len(event))
+    # In one piece: what other processes of gunicorn print comes between pieces.
+    print(f"{environ['HTTP_X_FC_REQUEST_ID']} got {len(event)}")
     if word == "crash":
         os._exit(9)  # gunicorn takes 3 and 4 for a start that failed, and ends
     elif word == "crash-all":
