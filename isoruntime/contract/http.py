@@ -1,22 +1,19 @@
 """HTTP requests and responses of functions, as they cross a worker's pipes.
 
 A request is one line of JSON behind the context, and below it its headers as they are
-sent on; its body is the frame's body. A response's head is one JSON array in `meta`. Both are pure data here: neither side
-trusts the other's text, and the front end judges every head before it is sent.
+sent on; its body is the frame's body. A response's head is one JSON array in `meta`.
+Both are pure data here: neither side trusts the other's text, and the front end judges
+every head before it is sent.
 
 Which headers a function may set is the platform's rule (fc-contract.md 2.3) where the
 platform asks, and HTTP's own everywhere: what describes one connection, or the length
 of what is sent, is for whoever sends it to say.
 """
 
-from __future__ import annotations
-
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 #: What the headers of one response may take; the platform's own limit is 8 KB.
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -85,7 +82,7 @@ class Request(NamedTuple):
         scheme: str = "http",
         client: str = "",
         may_stream: bool = False,
-    ) -> Request:
+    ) -> "Request":
         """Return a request with these headers and a body of so many bytes.
 
         Names of headers are as in CGI, upper case with underscores and without `HTTP_`.
@@ -101,7 +98,7 @@ class Request(NamedTuple):
         return _encode(self[:-1]).encode("ascii") + b"\n" + self.fields
 
     @classmethod
-    def decode(cls, data: bytes) -> Request:
+    def decode(cls, data: bytes) -> "Request":
         """Read what `encode` wrote; nobody but the front end sends it."""
         about, _, fields = data.partition(b"\n")
         known = _requests.get(about)

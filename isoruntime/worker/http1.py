@@ -5,14 +5,10 @@ client is not used because it takes longer over a head than many a server over t
 answer, and because a worker has to see pieces as they come.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from isoruntime.contract.http import BODILESS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: More than any server has a reason to send; its own limit is the front end's.
 _MAX_HEAD_BYTES: Final = 256 * 1024

@@ -38,7 +38,10 @@ def test_the_zygote_compiles_no_annotation() -> None:
     # `NamedTuple` compiles each annotation that is a string, the first one for 2 ms.
     # So whoever defines one here does without `from __future__ import annotations`.
     compiled = asked(
-        "import isoruntime.zygote.server, json, typing\n"
+        "import json, typing\n"
+        "import isoruntime.zygote.server\n"
+        "import isoruntime.worker.application, isoruntime.worker.upstream\n"
+        "import isoruntime.worker.http1\n"
         "found = set()\n"
         "for name, module in sys.modules.items():\n"
         "    if name.startswith('isoruntime'):\n"
