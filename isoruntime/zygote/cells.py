@@ -6,10 +6,11 @@ import os
 import select
 from typing import TYPE_CHECKING
 
-from isoruntime.zygote.keeper import BecomeWorker, Keeper
-
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from isoruntime.sandbox.walls import Cell, Walls
+    from isoruntime.zygote.keeper import BecomeWorker, Keeper
     from isoruntime.zygote.volunteers import Volunteering
 
 
@@ -20,8 +21,13 @@ class Cells:
         self, walls: Walls, become_worker: BecomeWorker, volunteering: Volunteering
     ) -> None:
         self._walls = walls
-        self._become_worker = become_worker
         self._volunteering = volunteering
+        self._start_keeper: Callable[[Cell], Keeper] | None = None
+        if walls.policy.is_strict:
+            # Nobody else's start is to wait for this import.
+            from isoruntime.zygote.keeper import Keeper
+
+            self._start_keeper = lambda cell: Keeper(walls, cell, become_worker)
         self._made = 0
         self._free: list[Cell] = []
         self._keepers: dict[int, Keeper] = {}  # number of the cell -> its keeper
@@ -55,8 +61,9 @@ class Cells:
         """
         keeper = self._keepers.get(cell.number)
         if keeper is None:
+            assert self._start_keeper is not None
             with self._volunteering:
-                keeper = Keeper(self._walls, cell, self._become_worker)
+                keeper = self._start_keeper(cell)
             self._keepers[cell.number] = keeper
             poll.register(keeper, select.POLLIN)
         return keeper

@@ -30,7 +30,6 @@ from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.cells import Cells
 from isoruntime.zygote.folders import remove, remove_orphaned, worker_folder
 from isoruntime.zygote.groups import Groups
-from isoruntime.zygote.keeper import Exited
 from isoruntime.zygote.volunteers import Volunteering
 from isoruntime.zygote.watchdog import Excess, Watchdog
 
@@ -444,11 +443,11 @@ class ZygoteServer:
         if exited is None:
             self._poll.unregister(fd)
             self._cells.abandon(keeper.cell)
-            # With its init the kernel has killed all of the cell.
-            exited = Exited(signal.SIGKILL, 0)
+        # With its init the kernel has killed all of the cell.
+        status, max_rss_kb = exited or (signal.SIGKILL, 0)
         number = keeper.cell.number
         for slot in [at for at, cell in self._cell_of.items() if cell.number == number]:
-            self._forget(slot, *exited)
+            self._forget(slot, status, max_rss_kb)
 
     def _forget(self, slot: int, status: int, max_rss_kb: int) -> None:
         pid = self._slots.pop(slot)
