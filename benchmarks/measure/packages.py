@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import stat
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -14,7 +13,7 @@ import psutil
 import waitress
 
 import isoruntime
-from benchmarks.measure.servers import HANDLERS, ServerFailed
+from benchmarks.measure.servers import HANDLERS, output_of
 
 _VERSION: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -37,17 +36,12 @@ def pack(code: Path, into: Path, *options: str) -> Path:
     Raises:
         ServerFailed: with what the command said.
     """
-    done = subprocess.run(  # noqa: S603 - our own command
+    output_of(
         [
             *(sys.executable, "-m", "isoruntime", "package", str(code)),
             *("--no-vendor", "--python", _VERSION, "-o", str(into), *options),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+        ]
     )
-    if done.returncode:
-        raise ServerFailed(done.stderr)
     return into
 
 

@@ -48,6 +48,18 @@ def isoruntime_argv(
     ]
 
 
+def output_of(argv: Sequence[str]) -> str:
+    """Run a command line of ours to its end; return what it printed.
+
+    Raises:
+        ServerFailed: with what it said of its failure.
+    """
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)  # noqa: S603 - see above
+    if done.returncode:
+        raise ServerFailed(done.stderr)
+    return done.stdout
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on at present."""
     with socket.socket() as probe:

@@ -443,7 +443,7 @@ class ZygoteServer:
         if exited is None:
             self._poll.unregister(fd)
             self._cells.abandon(keeper.cell)
-        # With its init the kernel has killed all of the cell.
+        # With a keeper, its init, the kernel has killed all of the cell.
         status, max_rss_kb = exited or (signal.SIGKILL, 0)
         number = keeper.cell.number
         for slot in [at for at, cell in self._cell_of.items() if cell.number == number]:

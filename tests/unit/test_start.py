@@ -47,7 +47,7 @@ def test_the_zygote_compiles_no_annotation() -> None:
         "    if name.startswith('isoruntime'):\n"
         "        for one in vars(module).values():\n"
         "            if isinstance(one, type) and hasattr(one, '_fields'):\n"
-        "                types = getattr(one, '__annotations__', {}).values()\n"
+        "                types = one.__annotations__.values()\n"
         "                found.add((one.__name__, any(\n"
         "                    isinstance(type_, typing.ForwardRef) for type_ in types)))\n"
         "print(json.dumps(sorted(found)))"

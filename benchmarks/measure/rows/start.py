@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from benchmarks.measure.samples import (
     difference,
     ratio,
 )
-from benchmarks.measure.servers import HANDLERS
+from benchmarks.measure.servers import HANDLERS, output_of
 from benchmarks.measure.starts import cold_start
 
 # What they import is in the peers' environment only, so both are started from there.
@@ -80,13 +79,7 @@ def _start(peer: Peer, request: Request) -> dict[str, float]:
 
 
 def _import(python: str) -> dict[str, float]:
-    done = subprocess.run(  # noqa: S603 - a command line of ours
-        [python, str(HANDLERS / "modules.py")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {_IMPORTED: float(done.stdout)}
+    return {_IMPORTED: float(output_of([python, str(HANDLERS / "modules.py")]))}
 
 
 def _start_afresh(packed: Path, into: Path, peer: Peer) -> dict[str, float]:
