@@ -3,7 +3,8 @@
 The union of what the built-in Python 3.10 and 3.12 runtimes offer (fc-contract.md
 4.2), and the remaining time. One is made for every invocation, so header values are
 read once for all invocations that share them. The objects are never shared: what a
-handler changes in them ends with its invocation.
+handler changes in them ends with its invocation. They are made when a handler looks at
+the first of them; most never do.
 """
 
 from __future__ import annotations
@@ -23,6 +24,25 @@ _TIMEOUT_S: Final = 3
 _MEMORY_MB: Final = 512
 #: The longest timeout the platform has, told to handlers that have none.
 _NO_DEADLINE_MS: Final = 86_400_000
+#: Enough for the few sets of headers one function ever sees.
+_MAX_FIELDS: Final = 64
+
+_known_fields: dict[bytes, dict[str, str]] = {}
+
+
+def fields_of(fields_json: bytes) -> dict[str, str]:
+    """Return what the platform says about an invocation, by header name.
+
+    The names are those of `contract.headers`; the dictionary is shared, and not to be
+    changed.
+    """
+    fields = _known_fields.get(fields_json)
+    if fields is None:
+        fields = json.loads(fields_json)
+        if len(_known_fields) >= _MAX_FIELDS:
+            _known_fields.clear()
+        _known_fields[fields_json] = fields
+    return fields
 
 
 class Credentials:
@@ -128,60 +148,106 @@ class _Attributes:
     """Where a context keeps what it has: the platform's attributes in a dictionary."""
 
     # What is not the platform's stays out of `vars`.
-    __slots__ = ("__dict__", "__weakref__", "_clock", "_deadline")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_clock",
+        "_deadline",
+        "_fields_json",
+        "_request_id",
+    )
 
 
 class Context(_Attributes):
     """The second argument of every handler, and the only one of every hook.
 
-    `fields` are header values by the names `contract.headers` gives them; pass the
-    same dictionary again as long as they do not change. `deadline` is a point in the
-    seconds of `clock`. `vars(context)` is what it is in the built-in runtime.
+    `fields_json` are header values as `contract.headers.encode_context` writes them.
+    `deadline` is a point in the seconds of `clock`. `vars(context)` is what it is in the
+    built-in runtime.
     """
 
     __slots__ = ()
+    request_id: str
+    requestId: str  # noqa: N815 - the built-in runtime's name
+    credentials: Credentials
+    function: FunctionInfo
+    service: ServiceInfo
+    tracing: Tracing
+    region: str
+    account_id: str
+    log_project: str
+    log_store: str
+    retry_count: int
     logger: logging.Logger
 
     def __init__(
         self,
         request_id: str,
-        fields: Mapping[str, str],
+        fields_json: bytes,
         deadline: float | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        values = _values_of(fields)
+        self._request_id = request_id
+        #: until the attributes have been made of it
+        self._fields_json: bytes | None = fields_json
         self._deadline = deadline
         self._clock = clock
-        self.request_id = request_id
-        self.requestId = request_id
-        self.credentials = Credentials(*values.credentials)
-        self.function = FunctionInfo(*values.function)
-        self.service = ServiceInfo(*values.service)
-        self.tracing = Tracing(values.span_context, values.baggages(), values.jaeger)
-        self.region = values.region
-        self.account_id = values.account_id
-        self.log_project = values.log_project
-        self.log_store = values.log_store
-        self.retry_count = values.retry_count
-        logging = sys.modules.get("logging")
-        if logging is not None:
-            self.logger = logging.root
 
-    # Whoever has not imported `logging` hardly asks for a logger, see `records`.
+    # Asked for what is not there: what has not been made yet, that is.
 
-    def __getattr__(self, name: str) -> logging.Logger:
-        if name == "logger":
-            return self._logger()
+    def __getattr__(self, name: str) -> Any:
+        # The slots of one that is just being copied are empty.
+        if not name.startswith("_"):
+            self._fill()
+            attributes = _own_attributes(self)
+            if name in attributes:
+                return attributes[name]
+            # Whoever has not imported `logging` hardly asks for a logger, see `records`.
+            if name == "logger":
+                return self._logger()
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}",
             name=name,
             obj=self,
         )
 
+    def __delattr__(self, name: str) -> None:
+        self._fill()
+        super().__delattr__(name)
+
+    def _fill(self) -> None:
+        """Make the attributes, but for those that the handler has set."""
+        fields_json = getattr(self, "_fields_json", None)
+        if fields_json is None:
+            return
+        values = _values_of(fields_of(fields_json))
+        made = {
+            "request_id": self._request_id,
+            "requestId": self._request_id,
+            "credentials": Credentials(*values.credentials),
+            "function": FunctionInfo(*values.function),
+            "service": ServiceInfo(*values.service),
+            "tracing": Tracing(values.span_context, values.baggages(), values.jaeger),
+            "region": values.region,
+            "account_id": values.account_id,
+            "log_project": values.log_project,
+            "log_store": values.log_store,
+            "retry_count": values.retry_count,
+        }
+        logging = sys.modules.get("logging")
+        if logging is not None:
+            made["logger"] = logging.root
+        attributes = _own_attributes(self)
+        for name, value in made.items():
+            # Another thread of the handler's may be about the same.
+            attributes.setdefault(name, value)
+        self._fields_json = None
+
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
         """Everything that the platform tells, the logger among it."""
-        attributes: dict[str, Any] = _Attributes.__dict__["__dict__"].__get__(self)
+        self._fill()
+        attributes = _own_attributes(self)
         if "logger" not in attributes:
             self._logger()
         return attributes
@@ -244,6 +310,12 @@ class Context(_Attributes):
     def __repr__(self) -> str:
         # Without ids and keys, since it ends up in logs.
         return f"<Context of {self.function!r}>"
+
+
+#: What an instance holds itself, past the property of that name.
+_own_attributes: Callable[[Context], dict[str, Any]] = _Attributes.__dict__[
+    "__dict__"
+].__get__
 
 
 def _whole(text: str | None, otherwise: int) -> int:

@@ -13,7 +13,6 @@ that answers it; modules of kinds that are not used are not imported.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from isoruntime.contract.encoding import encode
 from isoruntime.wire.frames import Kind
 from isoruntime.wire.pipes import CANCELLATION_AT
 from isoruntime.worker import records
-from isoruntime.worker.context import Context
+from isoruntime.worker.context import Context, fields_of
 from isoruntime.worker.coroutines import DeadlinePassed, is_coroutine, wait_for
 from isoruntime.worker.load import load
 
@@ -36,15 +35,11 @@ if TYPE_CHECKING:
     Reply = tuple[int, bytes, bytes | bytearray]
     Runner = Callable[["Call"], Reply]
 
-#: Enough for the few sets of headers one function ever sees.
-_MAX_CONTEXTS = 64
 #: How many more objects than before an import may make until the garbage collector looks
 #: all the same: some load data, and not any amount of garbage may be left lying.
 _NEW_OBJECTS = 100_000
 #: Of a body that is sent in pieces, what goes into one frame.
 PIECE_BYTES = 64 * 1024
-
-_known_fields: dict[bytes, dict[str, str]] = {}
 
 
 class Call:
@@ -89,14 +84,7 @@ class Call:
     @property
     def fields(self) -> dict[str, str]:
         """What the platform says about the invocation, by header name."""
-        known = _known_fields
-        fields = known.get(self._fields_json)
-        if fields is None:
-            fields = json.loads(self._fields_json)
-            if len(known) >= _MAX_CONTEXTS:
-                known.clear()
-            known[self._fields_json] = fields
-        return fields
+        return fields_of(self._fields_json)
 
     @property
     def context(self) -> Context:
@@ -105,7 +93,7 @@ class Call:
         Kept here, so that what the handler hung on it is let go after the answer.
         """
         if self._context is None:
-            self._context = Context(self.request_id, self.fields, self.deadline)
+            self._context = Context(self.request_id, self._fields_json, self.deadline)
         return self._context
 
     @property

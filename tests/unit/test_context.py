@@ -6,6 +6,9 @@ import base64
 import copy
 import json
 import logging
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -39,7 +42,7 @@ SENT = {
 
 def context_of(sent: dict[str, str], deadline: float | None = None) -> Context:
     """Make a context the way a worker does: from what the front end encoded."""
-    return Context("1-2-3", json.loads(encode_context(sent)), deadline)
+    return Context("1-2-3", encode_context(sent), deadline)
 
 
 @pytest.fixture
@@ -153,7 +156,8 @@ def test_broken_baggage_is_no_baggage(baggage: str) -> None:
 
 
 def test_broken_baggage_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    context_of({"X_FC_TRACING_OPENTRACING_SPAN_BAGGAGES": "abc"})
+    context = context_of({"X_FC_TRACING_OPENTRACING_SPAN_BAGGAGES": "abc"})
+    assert context.tracing.span_baggages == {}
     assert "unreadable baggage" in caplog.text
 
 
@@ -205,7 +209,7 @@ def test_the_logger_is_the_one_whose_records_are_formatted(bare: Context) -> Non
 
 def test_remaining_time_falls_and_is_never_negative() -> None:
     now = 100.0
-    context = Context("id", {}, 103.5, clock=lambda: now)
+    context = Context("id", b"{}", 103.5, clock=lambda: now)
     assert context.get_remaining_time_in_millis() == 3500
     now = 103.4999
     assert context.get_remaining_time_in_millis() == 0
@@ -226,16 +230,18 @@ def test_no_repr_shows_an_id_or_a_key(full: Context) -> None:
 
 
 def test_what_one_invocation_changes_the_next_does_not_see() -> None:
-    fields = json.loads(encode_context(SENT))
-    first: Any = Context("first", fields, None)
+    fields_json = encode_context(SENT)
+    first: Any = Context("first", fields_json, None)
     first.credentials.access_key_id = "changed"
     first.function.memory = 0
     first.service.name = "changed"
     first.tracing.span_baggages["more"] = "items"
     first.tracing.span_context = "changed"
     first.region = first.extra = "changed"
-    second = Context("second", fields, None)
-    untouched = Context("second", copy.deepcopy(fields), None)
+    second = Context("second", fields_json, None)
+    # In other bytes, which nobody has read yet.
+    spread_json = json.dumps(json.loads(fields_json), indent=1).encode()
+    untouched = Context("second", spread_json, None)
     assert second.to_json() == untouched.to_json()
     assert not hasattr(second, "extra")
 
@@ -250,3 +256,32 @@ def test_other_fields_make_another_context() -> None:
 def test_a_context_can_be_copied(full: Context) -> None:
     assert copy.copy(full).to_json() == full.to_json()
     assert copy.deepcopy(full).get_remaining_time_in_millis() == 86_400_000
+
+
+def test_what_a_handler_sets_or_deletes_first_stays_so(full: Context) -> None:
+    full.request_id = "mine"
+    del full.credentials
+    assert full.request_id == "mine"
+    assert full.requestId == "1-2-3"
+    assert not hasattr(full, "credentials")
+    assert "credentials" not in vars(full)
+
+
+def test_threads_that_look_at_the_same_time_see_the_same() -> None:
+    contexts = [context_of(SENT | {"X_FC_REGION": str(at)}) for at in range(200)]
+    together = threading.Barrier(4)
+
+    def look(_: int) -> list[tuple[object, str]]:
+        together.wait()
+        return [(context.credentials, context.region) for context in contexts]
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            seen = list(threads.map(look, range(4)))
+    finally:
+        sys.setswitchinterval(usual)
+    for at, context in enumerate(contexts):
+        assert {id(one[at][0]) for one in seen} == {id(context.credentials)}
+        assert {one[at][1] for one in seen} == {str(at)}
