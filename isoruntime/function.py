@@ -304,6 +304,7 @@ def _load_order(
         allow_read=list(settings.allow_read),
         allow_write=list(settings.allow_write),
         keeps_bytecode=not settings.reload,
+        serves_once=settings.max_invocations == 1,
     )
 
 

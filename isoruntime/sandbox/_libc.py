@@ -10,7 +10,14 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    #: A call whose arguments have been converted; it returns -1 if it has failed.
+    Ready = Callable[[], int]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_GET_PDEATHSIG: Final = 2
@@ -30,8 +37,14 @@ _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 
+#: `waitid`: any child, also one that does not say SIGCHLD when it ends.
+_P_ALL: Final = 0
+_WALL: Final = 0x40000000
+_BYTES_OF_SIGINFO: Final = 128
+
 # Safe because a NULL name means this very process, which has libc mapped already.
 _libc = ctypes.CDLL(None, use_errno=True)
+_without_errno = ctypes.CDLL(None)
 # Longs, since plain ints would leave half of a register undefined; declared once, since
 # workers call it.
 _libc.prctl.argtypes = (ctypes.c_int, *4 * (ctypes.c_ulong,))
@@ -204,6 +217,60 @@ def mount(
 def unmount(target: str, flags: int) -> None:
     """Detach what was mounted last at `target` (man 2 umount)."""
     _check(_libc.umount2(os.fsencode(target), flags))
+
+
+# For processes that were just forked: each page that one writes to has to be copied first,
+# and to convert arguments, and keep errno for `_check`, writes to fifty. What is made
+# ready before the fork writes to two. Why it failed tells whoever does the same again,
+# by the functions above.
+
+
+def _ready(name: str, *arguments: Any) -> Ready:
+    # By index, which makes a function object of its own: without `argtypes`.
+    return partial(_without_errno[name], *arguments)
+
+
+def _ready_prctl(option: int, argument: int) -> Ready:
+    unused = (ctypes.c_ulong(),) * 3
+    return _ready("prctl", ctypes.c_int(option), ctypes.c_ulong(argument), *unused)
+
+
+def ready_to_die_with_parent() -> Ready:
+    """Prepare `die_with_parent`, without the question whether the parent is gone."""
+    return _ready_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def ready_to_become_subreaper() -> Ready:
+    """Prepare `become_subreaper`."""
+    return _ready_prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def ready_to_set_dumpable(wanted: bool) -> Ready:
+    """Prepare `set_dumpable`."""
+    return _ready_prctl(_PR_SET_DUMPABLE, int(wanted))
+
+
+def ready_to_set_no_capabilities() -> Ready:
+    """Prepare `set_capabilities` of nothing at all."""
+    header = ctypes.byref(_CapabilityHeader(_CAPABILITY_VERSION_3, 0))
+    return _ready("capset", header, ctypes.byref(_CapabilityData()))
+
+
+def ready_for_landlock(ruleset: int) -> Ready:
+    """Prepare `landlock_restrict_self`."""
+    number = ctypes.c_long(_SYS_LANDLOCK_RESTRICT_SELF)
+    return _ready("syscall", number, ctypes.c_int(ruleset), ctypes.c_uint(0))
+
+
+def ready_to_look_for_children() -> Ready:
+    """Prepare a look whether this process has any child; nothing becomes of one.
+
+    It returns -1 if there is none, living or dead, of any of its threads.
+    """
+    told = ctypes.byref(ctypes.create_string_buffer(_BYTES_OF_SIGINFO))
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL
+    integers = ctypes.c_int(_P_ALL), ctypes.c_int(0)
+    return _ready("waitid", *integers, told, ctypes.c_int(options))
 
 
 def overwrite(address: int, length: int) -> None:

@@ -116,6 +116,15 @@ def drop_all() -> None:
     keep(frozenset())
 
 
+def ready_to_drop_all() -> _libc.Ready | None:
+    """Prepare `drop_all` for processes that hold what this one does.
+
+    Return None if there is more to it than one call.
+    """
+    effective, _, _ = _libc.capabilities()
+    return None if effective & _SETPCAP else _libc.ready_to_set_no_capabilities()
+
+
 def _narrow_bounding_set(mask: int) -> None:
     for number in range(_MOST):
         if mask >> number & 1:

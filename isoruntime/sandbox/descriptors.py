@@ -1,4 +1,4 @@
-"""Closed descriptors: a worker has those of its own, and no others.
+"""Open descriptors: a worker has those of its own, and no others.
 
 A fork copies all of the zygote's, its control socket among them. What user code
 opened while it was imported is user code's, and stays.
@@ -32,12 +32,27 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def close_all_but(keep: Iterable[int]) -> None:
-    """Close every descriptor that is not in `keep`."""
+def read_nothing() -> None:
+    """Make standard input an empty file, whatever it was."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null > 0:
+        os.close(null)
+
+
+def gaps(keep: Iterable[int]) -> list[tuple[int, int]]:
+    """Return what is to be handed to `os.closerange` to close all that is not in `keep`."""
+    found = []
     first = 0
     for fd in sorted(keep):
         # Never an empty range: Python hands that on as one without an end.
         if fd > first:
-            os.closerange(first, fd)
+            found.append((first, fd))
         first = fd + 1
-    os.closerange(first, max(first + 1, _HIGHEST))
+    return [*found, (first, max(first + 1, _HIGHEST))]
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every descriptor that is not in `keep`."""
+    for first, end in gaps(keep):
+        os.closerange(first, end)

@@ -98,6 +98,8 @@ class Cell(NamedTuple):
     uid: int = 0
     #: a prepared set of Landlock rules, -1 without
     ruleset: int = -1
+    #: puts a worker under them
+    restrict: Callable[[], int] | None = None
 
 
 class Walls:
@@ -112,6 +114,11 @@ class Walls:
         self._has_landlock = False
         # What all workers may reach.
         self._grants: landlock.Grants | None = None
+        # What each worker does, made ready where it was forked.
+        self._drop_all: _libc.Ready | None = None
+        self._set_dumpable = [
+            _libc.ready_to_set_dumpable(wanted) for wanted in (False, True)
+        ]
 
     @property
     def is_up(self) -> bool:
@@ -149,6 +156,7 @@ class Walls:
             self.skipped["landlock-scopes"] = "the kernel is older than 6.12"
         self._attempt("seccomp", self._compile_filter)
         if not self.policy.is_strict:
+            self._drop_all = capabilities.ready_to_drop_all()
             self._note_what_is_shared()
             self._enclose_for_import(cgroups)
 
@@ -230,20 +238,23 @@ class Walls:
         )
         if folder and uid:
             os.chown(folder, uid, uid)
-        ruleset = -1
+        cell = Cell(number, folder, uid)
         if self._has_landlock and not policy.is_strict:
-            ruleset = self._prepare(self.grants_for(folder))
-        return Cell(number, folder, uid, ruleset)
+            cell = self._with_rules(cell, self.grants_for(folder))
+        return cell
 
-    def _prepare(self, grants: landlock.Grants) -> int:
+    def _with_rules(self, cell: Cell, grants: landlock.Grants) -> Cell:
         policy = self.policy
         try:
-            return landlock.prepare(
+            ruleset = landlock.prepare(
                 grants, network=policy.has_network or policy.is_strict
             )
         except OSError as error:
             self.skipped["landlock"] = _cause("landlock", error)
-            return -1
+            return cell._replace(ruleset=-1, restrict=None)
+        return cell._replace(
+            ruleset=ruleset, restrict=_libc.ready_for_landlock(ruleset)
+        )
 
     # In the keeper of a cell, under `strict`.
 
@@ -251,16 +262,17 @@ class Walls:
         """Give up, in this process, what neither it nor a worker will need."""
         self._attempt("capabilities", capabilities.keep, _CAPABILITIES_OF_KEEPER)
         self._attempt("rlimits", self._limit)
+        self._drop_all = capabilities.ready_to_drop_all()
 
-    def with_ruleset(self, cell: Cell, grants: landlock.Grants) -> Cell:
-        """Return the cell with rules for what its worker finds there now."""
+    def with_rules(self, cell: Cell, grants: landlock.Grants) -> Cell:
+        """Return the cell with Landlock rules for what its worker finds there now."""
         if not self._has_landlock:
             return cell
         if cell.ruleset >= 0:
             os.close(cell.ruleset)
         # What failed for the last worker need not fail for the next.
         self.skipped.pop("landlock", None)
-        return cell._replace(ruleset=self._prepare(grants))
+        return self._with_rules(cell, grants)
 
     def grants_for(self, folder: str) -> landlock.Grants:
         """Return what a worker may reach whose own folder this is; empty for none."""
@@ -287,30 +299,39 @@ class Walls:
         if not self.is_up:
             return {}
         policy = self.policy
-        if not policy.is_strict:
+        is_strict = policy.is_strict
+        if not is_strict:
             # The zygote has told its own already. Under `strict` they count here too:
             # with one of them missing this worker must not go on.
             self.skipped = {}
-        if cell.uid and policy.is_strict and policy.max_processes:
+        if cell.uid and is_strict and policy.max_processes:
             self._attempt("rlimits", rlimits.limit_processes, policy.max_processes)
         if not (cell.uid and self._attempt("uid", _become, cell.uid, outputs)):
-            self._attempt("capabilities", capabilities.drop_all)
+            self._drop_capabilities()
         # Landlock keeps everybody else out. Where it does, non-dumpable would only take
         # /proc/self from handlers, and from the zygote how much memory they use.
-        self._attempt("non-dumpable", _libc.set_dumpable, cell.ruleset >= 0)
-        if policy.is_strict:
+        is_dumpable = cell.ruleset >= 0
+        if self._set_dumpable[is_dumpable]() < 0:
+            self._attempt("non-dumpable", _libc.set_dumpable, is_dumpable)
+        if is_strict:
             os.umask(0o077)
         self._enter_domain(cell)
-        if policy.is_strict and self._program:
+        if is_strict and self._program:
             self._attempt("seccomp", seccomp.install, self._program)
         return self.skipped
 
+    def _drop_capabilities(self) -> None:
+        drop_all = self._drop_all
+        if drop_all is None or drop_all() < 0:
+            self._attempt("capabilities", capabilities.drop_all)
+
     def _enter_domain(self, cell: Cell) -> None:
-        if cell.ruleset >= 0:
+        restrict = cell.restrict
+        if restrict is None:
+            if self._has_landlock:
+                self.skipped.setdefault("landlock", "its rules could not be made")
+        elif restrict() < 0:
             self._attempt("landlock", landlock.restrict, cell.ruleset)
-            os.close(cell.ruleset)
-        elif self._has_landlock:
-            self.skipped.setdefault("landlock", "its rules could not be made")
 
     def _limit(self) -> None:
         rlimits.apply(strict=self.policy.is_strict)

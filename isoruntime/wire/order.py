@@ -46,3 +46,5 @@ class LoadOrder(NamedTuple):
     keeps_bytecode: bool = True
     #: where the worker waits for a debugger before it imports; 0 = it does not
     debug_port: int = 0
+    #: a worker is replaced after its first invocation, whatever that leaves
+    serves_once: bool = False

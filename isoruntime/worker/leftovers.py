@@ -11,6 +11,7 @@ import os
 import time
 from typing import Final
 
+from isoruntime.sandbox import _libc
 from isoruntime.worker.pipes import move_up
 
 #: More dead children than this that nobody waited for wear a worker out.
@@ -21,45 +22,76 @@ _JOIN_STEP_S: Final = 0.0005
 _JOIN_STEPS: Final = 6
 
 
+class Processes:
+    """Looks for this process's children."""
+
+    __slots__ = ("_children_fd", "_has_children", "_own")
+
+    def __init__(self) -> None:
+        """Make ready to look, before the fork."""
+        self._has_children = _libc.ready_to_look_for_children()
+        self._own = b""
+        self._children_fd = -1
+
+    def keep(self, child: int) -> None:
+        """Count a child no more: it belongs to the function itself, and stays.
+
+        There are no threads but this one then: user code is in the child.
+        """
+        self._own = b"%d" % child
+        path = "/proc/thread-self/children"
+        self._children_fd = move_up(os.open(path, os.O_RDONLY))
+
+    def look(self) -> tuple[bool, int]:
+        """Return whether any is alive, and how many have ended unheard."""
+        if self._has_children() < 0:
+            return False, 0
+        found = self._children()
+        if not found and self._has_children() == 0:
+            # It cannot be seen: no descriptor is left to look with.
+            return True, 0
+        if self._own in found:
+            found.remove(self._own)
+        alive = sum(not _is_zombie(pid) for pid in found)
+        return alive > 0, len(found) - alive
+
+    def _children(self) -> list[bytes]:
+        try:
+            if self._own:
+                return os.pread(self._children_fd, 4096, 0).split()
+            return _children_of_threads()
+        except OSError:
+            return []
+
+
 class Census:
     """Counts this process's threads and children, against what was there before."""
 
     __slots__ = (
-        "_children_fd",
         "_counts_threads",
         "_max_pages",
         "_memory_fd",
-        "_own",
+        "_processes",
         "_threads",
     )
 
     def __init__(
-        self, memory_limit_mb: int, *, own_child: int = 0, with_threads: bool = True
+        self, memory_limit_mb: int, processes: Processes, *, with_threads: bool = True
     ) -> None:
-        """`own_child` is a process that belongs to the function itself, and stays."""
         self._threads = _count_threads()
         self._counts_threads = with_threads
-        self._own = b"%d" % own_child if own_child else b""
-        self._children_fd = _open_high("/proc/thread-self/children")
-        self._memory_fd = _open_high("/proc/self/statm")
+        self._processes = processes
+        self._memory_fd = move_up(os.open("/proc/self/statm", os.O_RDONLY))
         page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._max_pages = int(memory_limit_mb * (1 << 20) * _FULL) // page_bytes
 
     def look(self) -> tuple[bool, bool]:
         """Return whether processes were left behind, and whether anything was."""
         has_threads = self._has_threads()
-        children = self._children()
-        if self._own in children:
-            children.remove(self._own)
-        if not children and not has_threads:
-            return False, self._is_full()
-        if has_threads:
-            children = [pid for pid in _children_of_threads() if pid != self._own]
-        alive = [pid for pid in children if not _is_zombie(pid)]
-        has_zombies = len(children) - len(alive) > _MAX_ZOMBIES
-        if not self._counts_threads:
+        is_alive, zombies = self._processes.look()
+        if not self._counts_threads or not (is_alive or has_threads):
             has_threads = self._is_full()
-        return bool(alive), bool(alive) or has_threads or has_zombies
+        return is_alive, is_alive or has_threads or zombies > _MAX_ZOMBIES
 
     def _is_full(self) -> bool:
         """Return whether so much is in use that the next call might be one too many.
@@ -86,17 +118,6 @@ class Census:
             if _count_threads() <= self._threads:
                 return False
         return True
-
-    def _children(self) -> list[bytes]:
-        try:
-            return os.pread(self._children_fd, 4096, 0).split()
-        except OSError:
-            # The handler closed what it did not open; look the long way round.
-            return _children_of_threads()
-
-
-def _open_high(path: str) -> int:
-    return move_up(os.open(path, os.O_RDONLY))
 
 
 def _count_threads() -> int:

@@ -1,6 +1,6 @@
 """The worker: takes one request frame at a time and answers it.
 
-Everything after `run` is called happens in a process that the handler may do
+Everything after `Worker.run` is called happens in a process that the handler may do
 anything to. So nothing here is trusted by anybody else, and every way out ends in
 `os._exit`: control never goes back to the zygote's code below it on the stack.
 """
@@ -13,10 +13,10 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from isoruntime.sandbox import _libc
-from isoruntime.sandbox.descriptors import close_all_but
+from isoruntime.sandbox.descriptors import gaps
 from isoruntime.sandbox.walls import REQUIRED
 from isoruntime.wire.frames import (
     LEFTOVERS,
@@ -25,6 +25,7 @@ from isoruntime.wire.frames import (
     WORN_OUT,
     Frame,
     Kind,
+    head,
 )
 from isoruntime.wire.pipes import (
     ACKNOWLEDGEMENT_AT,
@@ -36,73 +37,55 @@ from isoruntime.worker import output, records
 from isoruntime.worker.endings import EndedLike
 from isoruntime.worker.faults import fault_of, load_fault_body
 from isoruntime.worker.functions import Call, load_functions
-from isoruntime.worker.leftovers import Census
+from isoruntime.worker.leftovers import Census, Processes
 from isoruntime.worker.load import LoadError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from isoruntime.sandbox.walls import Cell, Walls
     from isoruntime.wire.order import LoadOrder
-    from isoruntime.worker.birth import Birth
     from isoruntime.worker.chaos import Chaos
     from isoruntime.worker.functions import Functions, Reply, Runner
-    from isoruntime.worker.pipes import WorkerEnds
+    from isoruntime.worker.pipes import Places
 
 #: What a user without an entry in /etc/passwd is called.
 USER_NAME = "worker"
-
-
-def run(order: LoadOrder, functions: Functions | None, birth: Birth) -> NoReturn:
-    """Be a worker, from the fork to the end of the process."""
-    os.setsid()
-    _libc.become_subreaper()
-    ends, cell = birth.ends, birth.cell
-    ends.move_into_place()
-    kept = {0, 1, 2, *ends.in_order(), *birth.users_fds}
-    close_all_but(kept if cell.ruleset < 0 else {*kept, cell.ruleset})
-    _move_in(birth)
-    skipped = birth.walls.enclose_worker(cell, (ends.stdout_w, ends.stderr_w))
-    # Another user's process is no longer tied to its parent.
-    if cell.uid and not _libc.die_with_parent(birth.parent):
-        # Safe because nothing of the user's has run in here.
-        os._exit(0)
-    faulthandler.enable(file=ends.trace, all_threads=True)
-    faulthandler.register(STACK_SIGNAL, file=ends.trace, all_threads=True)
-    worker = Worker(order, ends, skipped)
-    if birth.walls.policy.is_strict and not REQUIRED.isdisjoint(skipped):
-        worker.refuse()
-    if functions is None:
-        functions = worker.load()
-    worker.serve(functions)
-
-
-def _move_in(birth: Birth) -> None:
-    """Have temporary files, and what belongs into a home folder, go to our own."""
-    if not birth.folder:
-        return
-    os.environ["TMPDIR"] = birth.folder
-    if birth.walls.is_up:
-        # That of the operator is out of reach, and none of a handler's business.
-        os.environ["HOME"] = birth.folder
-    if birth.cell.uid:
-        os.environ["USER"] = os.environ["LOGNAME"] = USER_NAME
-    tempfile: Any = sys.modules.get("tempfile")
-    if tempfile is not None:
-        # It has looked the folder up once, when the handler was imported.
-        tempfile.tempdir = None
+#: What most workers say first: all walls stand.
+_READY: Final = head(Kind.READY, NO_NONCE, b"", 0)
 
 
 class Worker:
-    """Answers requests with the user's functions."""
+    """Answers requests with the user's functions.
 
-    def __init__(
-        self, order: LoadOrder, ends: WorkerEnds, skipped: dict[str, str]
-    ) -> None:
+    The zygote makes one, and each process that it forks goes on as it with `run`. A page
+    that such a process writes to has to be copied first, and Python writes to each object
+    it looks at. So what goes for all workers is made, and done, before the fork.
+    """
+
+    def __init__(self, order: LoadOrder, walls: Walls, places: Places) -> None:
+        """`places` are where the ends of a worker's pipes will be."""
+        #: what the zygote has imported; None where each worker does it
+        self.functions: Functions | None = None
+        #: descriptors that user code opened when it was imported
+        self.users_fds: frozenset[int] = frozenset()
         self._order = order
-        self._skipped = skipped
-        self._reply_fd = ends.reply_w
-        self._output_fds = {ends.stdout_w, ends.stderr_w}
-        self._requests = open(ends.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
-        self._pid = os.getpid()
-        self._trace_fd = ends.trace
+        self._walls = walls
+        self._places = places
+        self._gaps: list[tuple[int, int]] = []
+        self._variables = _Variables()
+        # The operator's home is out of reach inside the walls, and none of a handler's
+        # business.
+        self._folders_named = (b"TMPDIR", b"HOME") if walls.is_up else (b"TMPDIR",)
+        self._become_subreaper = _libc.ready_to_become_subreaper()
+        self._reply_fd = places.reply_w
+        self._output_fds = {places.stdout_w, places.stderr_w}
+        self._requests = open(places.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
+        self._pid = 0
+        self._processes = Processes()
+        self._census: Census | None = None
+        self._trace_fd = places.trace
+        self._skipped: dict[str, str] = {}
         self._read_frame, self._write_frame = read_frame, write_frame
         self._chaos: Chaos | None = None
         if order.chaos:
@@ -112,6 +95,51 @@ class Worker:
             chaos = Chaos(order.chaos)
             self._read_frame, self._write_frame = chaos.read_frame, chaos.write_frame
             self._chaos = chaos
+
+    def get_ready(self) -> None:
+        """Do what can be done before the first fork, and after user code is imported."""
+        # An import may have set up its own.
+        faulthandler.enable(file=self._trace_fd, all_threads=True)
+        faulthandler.register(STACK_SIGNAL, file=self._trace_fd, all_threads=True)
+        self._variables = _Variables()
+        self._gaps = gaps({0, 1, 2, *self._places.in_order, *self.users_fds})
+
+    def run(
+        self, ends: Sequence[int], cell: Cell, folder: str, parent: int
+    ) -> NoReturn:
+        """Be a worker, from just after the fork to the end of the process.
+
+        `ends` are those of its pipes, `folder` is for its temporary files and empty if
+        there is none, `parent` must not be outlived.
+        """
+        os.setsid()
+        self._become_subreaper()
+        self._pid = os.getpid()
+        places, walls = self._places, self._walls
+        places.fill(ends)
+        if folder:
+            self._move_in(folder, cell)
+        outputs = places.stdout_w, places.stderr_w
+        skipped = self._skipped = walls.enclose_worker(cell, outputs)
+        for first, end in self._gaps:
+            os.closerange(first, end)
+        # Another user's process is no longer tied to its parent.
+        if cell.uid and not _libc.die_with_parent(parent):
+            # Safe because nothing of the user's has run in here.
+            os._exit(0)
+        if skipped and walls.policy.is_strict and not REQUIRED.isdisjoint(skipped):
+            self._refuse()
+        self._serve(self.functions or self._load())
+
+    def _move_in(self, folder: str, cell: Cell) -> None:
+        """Have temporary files, and what belongs into a home folder, go to our own."""
+        self._variables.set(self._folders_named, folder)
+        if cell.uid:
+            self._variables.set((b"USER", b"LOGNAME"), USER_NAME)
+        tempfile: Any = sys.modules.get("tempfile")
+        if tempfile is not None:
+            # It has looked the folder up once, when the handler was imported.
+            tempfile.tempdir = None
 
     def _acknowledge(self, nonce: bytes) -> None:
         """Leave word that this request is being worked on, and must not be repeated.
@@ -123,7 +151,7 @@ class Worker:
         if self._chaos is not None:
             self._chaos.acknowledged()
 
-    def load(self) -> Functions:
+    def _load(self) -> Functions:
         """Load the user's functions here, since the zygote has not."""
         if self._order.debug_port:
             # Only here: not even looked for unless somebody asks.
@@ -138,7 +166,7 @@ class Worker:
         except SystemExit as error:
             return self._leave(error)
 
-    def refuse(self) -> NoReturn:
+    def _refuse(self) -> NoReturn:
         """Say which walls are missing, and end: nobody's code runs without them."""
         reasons = "; ".join(f"{name}: {why}" for name, why in self._skipped.items())
         message = f"--sandbox strict cannot be kept: {reasons}"
@@ -153,19 +181,25 @@ class Worker:
         # Safe because all that is left of this import is of no use to anybody.
         os._exit(0)
 
-    def serve(self, functions: Functions) -> NoReturn:
+    def _serve(self, functions: Functions) -> NoReturn:
         """Answer requests until the front end closes the pipe."""
-        census = Census(
-            # Where user code is in another process, this one does not grow.
-            0 if functions.child else self._order.memory_limit_mb,
-            own_child=functions.child,
-            with_threads=not functions.keeps_threads,
-        )
-        skipped = json.dumps(self._skipped).encode() if self._skipped else b""
-        write_frame(self._reply_fd, Kind.READY, NO_NONCE, skipped)
+        if functions.child:
+            self._processes.keep(functions.child)
+        if not self._order.serves_once:
+            self._census = Census(
+                # Where user code is in another process, this one does not grow.
+                0 if functions.child else self._order.memory_limit_mb,
+                self._processes,
+                with_threads=not functions.keeps_threads,
+            )
+        if self._skipped:
+            skipped = json.dumps(self._skipped).encode()
+            write_frame(self._reply_fd, Kind.READY, NO_NONCE, skipped)
+        else:
+            os.write(self._reply_fd, _READY)
         while (request := self._next_request(functions)) is not None:
             self._acknowledge(request.nonce)
-            self._answer(request, functions, census)
+            self._answer(request, functions)
         self._exit(0)
 
     def _next_request(self, functions: Functions) -> Frame | None:
@@ -176,7 +210,7 @@ class Worker:
                 self._end_like(ending)
         return self._read_frame(self._requests)
 
-    def _answer(self, request: Frame, functions: Functions, census: Census) -> None:
+    def _answer(self, request: Frame, functions: Functions) -> None:
         call = Call(
             request, self._trace_fd, self._order.max_response_bytes, self._send_piece
         )
@@ -190,12 +224,16 @@ class Worker:
         if not functions.child:
             output.flush()
         flags = OUTPUT_PENDING if any(map(output.is_pending, self._output_fds)) else 0
-        has_processes, has_anything = census.look()
-        if has_processes:
-            flags |= LEFTOVERS
-        if has_anything:
-            flags |= WORN_OUT
+        flags |= self._leftovers()
         self._write_frame(self._reply_fd, kind, request.nonce, meta, body, flags)
+
+    def _leftovers(self) -> int:
+        """Return the flags that tell what the handler has left."""
+        if self._census is None:
+            is_alive, _ = self._processes.look()
+            return LEFTOVERS if is_alive else 0
+        is_alive, is_worn_out = self._census.look()
+        return LEFTOVERS * is_alive | WORN_OUT * is_worn_out
 
     def _send_piece(self, kind: int, nonce: bytes, meta: bytes, body: bytes) -> None:
         if os.getpid() != self._pid:
@@ -255,6 +293,28 @@ class Worker:
             atexit._run_exitfuncs()
         output.flush()
         os._exit(code)
+
+
+class _Variables:
+    """Environment variables, set with less ado than `os.environ` makes of it.
+
+    That is for a process just forked, where each of the functions it goes through is
+    another few pages to be copied.
+    """
+
+    def __init__(self) -> None:
+        # User code may have put something of its own there.
+        self._data: dict[bytes, bytes] | None = getattr(os.environ, "_data", None)
+
+    def set(self, names: tuple[bytes, ...], value: str) -> None:
+        data = self._data
+        if data is None:
+            os.environ.update((os.fsdecode(name), value) for name in names)
+            return
+        encoded = os.fsencode(value)
+        for name in names:
+            os.putenv(name, encoded)
+            data[name] = encoded
 
 
 def _publish_credentials(fields: dict[str, str]) -> None:

@@ -14,48 +14,41 @@ if TYPE_CHECKING:
 _HIGH_FD = 200
 
 
-class WorkerEnds:
-    """The worker's ends of its pipes, as descriptors.
+class Places:
+    """Descriptors that have the same number in every worker: the ends of its pipes.
+
+    They are taken before any of the user's code runs, and kept in the zygote. So what is
+    made of a number once goes for all workers.
+    """
+
+    __slots__ = ("in_order", "reply_w", "request_r", "stderr_w", "stdout_w", "trace")
+
+    def __init__(self, *, split_output: bool) -> None:
+        """Take them, in this process and all that it forks."""
+        # Of a pipe, as what will be there: whoever looks finds nothing to seek in.
+        empty_r, empty_w = os.pipe()
+        os.close(empty_w)
+        found = [move_up(os.dup(empty_r)) for _ in range(5 if split_output else 4)]
+        os.close(empty_r)
+        self.in_order = tuple(found)
+        self.request_r, self.reply_w, self.trace, self.stdout_w = found[:4]
+        #: the same as stdout unless they are split
+        self.stderr_w = found[-1] if split_output else self.stdout_w
+
+    def fill(self, ends: Sequence[int]) -> None:
+        """Put a worker's ends here, and have it print to them; its own are not closed."""
+        for end, place in zip(ends, self.in_order, strict=True):
+            os.dup2(end, place, inheritable=False)
+        os.dup2(self.stdout_w, 1)
+        os.dup2(self.stderr_w, 2)
+
+
+class Pipes:
+    """Both sides of a worker's pipes. Only the worker's side blocks.
 
     The trace is a file in memory that nobody has to empty: the worker's last stack is
     written there when it crashes or hangs.
     """
-
-    __slots__ = ("reply_w", "request_r", "stderr_w", "stdout_w", "trace")
-
-    def __init__(self, descriptors: Sequence[int]) -> None:
-        """Take over the descriptors, in the order of `in_order`."""
-        self.request_r, self.reply_w, self.trace, self.stdout_w = descriptors[:4]
-        #: the same as stdout unless they are split
-        self.stderr_w = descriptors[-1] if len(descriptors) > 4 else self.stdout_w
-
-    def in_order(self) -> list[int]:
-        """Return each descriptor once, in an order that never changes."""
-        found = [self.request_r, self.reply_w, self.trace, self.stdout_w]
-        return found if self.stderr_w == self.stdout_w else [*found, self.stderr_w]
-
-    def close(self) -> None:
-        """Close all of them."""
-        for fd in self.in_order():
-            os.close(fd)
-
-    def move_into_place(self) -> None:
-        """Make this process's standard streams the pipes, in the worker."""
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        os.dup2(self.stdout_w, 1)
-        os.dup2(self.stderr_w, 2)
-        shared = self.stderr_w == self.stdout_w
-        self.request_r = move_up(self.request_r)
-        self.reply_w = move_up(self.reply_w)
-        self.trace = move_up(self.trace)
-        self.stdout_w = move_up(self.stdout_w)
-        self.stderr_w = self.stdout_w if shared else move_up(self.stderr_w)
-
-
-class Pipes:
-    """Both sides of a worker's pipes. Only the worker's side blocks."""
 
     __slots__ = ("_front_end", "worker")
 
@@ -75,7 +68,8 @@ class Pipes:
         if split_output:
             self._front_end["stderr"], stderr_w = os.pipe()
             ends.append(stderr_w)
-        self.worker = WorkerEnds(ends)
+        #: the worker's ends, in the order of `Places`
+        self.worker = ends
         for name, fd in self._front_end.items():
             if name != "trace":
                 os.set_blocking(fd, False)
@@ -86,7 +80,7 @@ class Pipes:
 
     def close(self) -> None:
         """Close everything, in the zygote, once both sides have theirs."""
-        for fd in {*self.worker.in_order(), *self._front_end.values()}:
+        for fd in {*self.worker, *self._front_end.values()}:
             os.close(fd)
 
 

@@ -7,7 +7,7 @@ import select
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from isoruntime.sandbox.walls import Cell, Walls
     from isoruntime.zygote.keeper import BecomeWorker, Keeper
@@ -18,8 +18,13 @@ class Cells:
     """All cells of a zygote; each is taken by one worker at a time."""
 
     def __init__(
-        self, walls: Walls, become_worker: BecomeWorker, volunteering: Volunteering
+        self,
+        walls: Walls,
+        become_worker: BecomeWorker,
+        volunteering: Volunteering,
+        kept: Collection[int],
     ) -> None:
+        """`kept` are descriptors that whoever forks workers has to have."""
         self._walls = walls
         self._volunteering = volunteering
         self._start_keeper: Callable[[Cell], Keeper] | None = None
@@ -27,7 +32,7 @@ class Cells:
             # Nobody else's start is to wait for this import.
             from isoruntime.zygote.keeper import Keeper
 
-            self._start_keeper = lambda cell: Keeper(walls, cell, become_worker)
+            self._start_keeper = lambda cell: Keeper(walls, cell, become_worker, kept)
         self._made = 0
         self._free: list[Cell] = []
         self._keepers: dict[int, Keeper] = {}  # number of the cell -> its keeper
@@ -62,8 +67,11 @@ class Cells:
         keeper = self._keepers.get(cell.number)
         if keeper is None:
             assert self._start_keeper is not None
-            with self._volunteering:
+            self._volunteering.begin()
+            try:
                 keeper = self._start_keeper(cell)
+            finally:
+                self._volunteering.end()
             self._keepers[cell.number] = keeper
             poll.register(keeper, select.POLLIN)
         return keeper

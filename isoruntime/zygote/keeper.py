@@ -22,16 +22,15 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from isoruntime.sandbox import _libc, namespaces
-from isoruntime.sandbox.descriptors import close_all_but
+from isoruntime.sandbox.descriptors import close_all_but, read_nothing
 from isoruntime.sandbox.walls import Cell, Walls
-from isoruntime.worker.pipes import WorkerEnds
 
-#: Goes on in a worker that was just forked, with its cgroup and its folder.
-BecomeWorker = Callable[[WorkerEnds, Cell, str, str], NoReturn]
+#: Goes on in a worker that was just forked, with its pipes, its cgroup and its folder.
+BecomeWorker = Callable[[Sequence[int], Cell, str, str], NoReturn]
 
 _MAX_MESSAGE: Final = 8192
 _MAX_ENDS: Final = 5
@@ -64,8 +63,16 @@ class Exited(NamedTuple):
 class Keeper:
     """The zygote's side of a keeper."""
 
-    def __init__(self, walls: Walls, cell: Cell, become_worker: BecomeWorker) -> None:
+    def __init__(
+        self,
+        walls: Walls,
+        cell: Cell,
+        become_worker: BecomeWorker,
+        kept: Collection[int],
+    ) -> None:
         """Start a keeper; what it forks goes on with `become_worker`.
+
+        Of the descriptors that are open here it has those in `kept` as well.
 
         Raises:
             KeeperFailed: the host does not give us the namespaces.
@@ -75,7 +82,7 @@ class Keeper:
         self._socket.settimeout(_ANSWER_S)
         self.pid = 0
         try:
-            self._start(theirs, walls, become_worker)
+            self._start(theirs, walls, become_worker, kept)
         except BaseException:
             self.close()
             raise
@@ -89,12 +96,14 @@ class Keeper:
         theirs: socket.socket,
         walls: Walls,
         become_worker: BecomeWorker,
+        kept: Collection[int],
     ) -> None:
         needs_user = namespaces.needs_user_namespace()
         # Safe because the zygote has one thread, and the child never returns.
         starter = os.fork()
         if starter == 0:
             try:
+                close_all_but({0, 1, 2, theirs.fileno(), *kept})
                 _start_in_namespaces(
                     theirs, walls, self.cell, become_worker, needs_user
                 )
@@ -142,13 +151,13 @@ class Keeper:
             raise KeeperFailed("the keeper has ended")
         return json.loads(data), fds
 
-    def fork(self, ends: WorkerEnds, group: str) -> Forked:
+    def fork(self, ends: Sequence[int], group: str) -> Forked:
         """Have a worker forked that takes these ends of its pipes, and enters a group.
 
         Raises:
             KeeperFailed: it could not be; `close` the keeper and make another one.
         """
-        self._say("fork", ends.in_order(), group=group)
+        self._say("fork", ends, group=group)
         message, fds = self._receive()
         if message["is"] != "forked" or len(fds) != 1:
             raise KeeperFailed(message.get("reason", f"forked nothing: {message}"))
@@ -200,7 +209,6 @@ def _start_in_namespaces(
     become_worker: BecomeWorker,
     needs_user: bool,
 ) -> None:
-    close_all_but({0, 1, 2, control.fileno()})
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
@@ -263,6 +271,8 @@ class _Keep:
         os.setsid()
         try:
             self._inside.furnish()
+            # That of the cell, which its workers may open again by name.
+            read_nothing()
             if not self._walls.policy.has_network:
                 namespaces.bring_up_loopback()
         except OSError as error:
@@ -271,7 +281,7 @@ class _Keep:
             # As above.
             os._exit(1)
         self._walls.enclose_keeper()
-        self._cell = self._walls.with_ruleset(self._cell, self._grants)
+        self._cell = self._walls.with_rules(self._cell, self._grants)
         if self._inside.proc_reason:
             # Said by every worker of the cell as it becomes ready.
             self._walls.skipped["proc"] = self._inside.proc_reason
@@ -281,14 +291,14 @@ class _Keep:
             if not data:
                 # As above; and the kernel ends whatever is left in here.
                 os._exit(0)
-            self._run_worker(WorkerEnds(fds), json.loads(data)["group"])
+            self._run_worker(fds, json.loads(data)["group"])
 
-    def _run_worker(self, ends: WorkerEnds, group: str) -> None:
+    def _run_worker(self, ends: list[int], group: str) -> None:
         # Safe because the keeper has one thread, and the child never returns.
         try:
             pid = os.fork()
         except OSError as error:
-            ends.close()
+            _close(ends)
             self._control.send(_message("unforked", reason=str(error)))
             return
         if pid == 0:
@@ -297,7 +307,7 @@ class _Keep:
             finally:
                 # EX_SOFTWARE; nobody reads a meaning into it.
                 os._exit(70)
-        ends.close()
+        _close(ends)
         pidfd = os.pidfd_open(pid)
         socket.send_fds(self._control, [_message("forked")], [pidfd])
         os.close(pidfd)
@@ -310,7 +320,12 @@ class _Keep:
         if not is_fresh:
             self._inside.refresh()
         if not is_fresh or self._cell.ruleset < 0:
-            self._cell = self._walls.with_ruleset(self._cell, self._grants)
+            self._cell = self._walls.with_rules(self._cell, self._grants)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _end_all_others() -> None:

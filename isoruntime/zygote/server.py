@@ -14,18 +14,18 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from isoruntime.sandbox import _libc
-from isoruntime.sandbox.descriptors import open_now
+from isoruntime.sandbox.descriptors import open_now, read_nothing
 from isoruntime.sandbox.walls import Cell, Policy, Walls
 from isoruntime.wire.order import LoadOrder
 from isoruntime.worker import load, output
-from isoruntime.worker import main as worker_main
-from isoruntime.worker.birth import Birth
 from isoruntime.worker.faults import load_fault_body
-from isoruntime.worker.functions import Functions, load_functions
-from isoruntime.worker.pipes import Pipes, WorkerEnds
+from isoruntime.worker.functions import load_functions
+from isoruntime.worker.main import USER_NAME, Worker
+from isoruntime.worker.pipes import Pipes, Places
 from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.cells import Cells
 from isoruntime.zygote.folders import remove, remove_orphaned, worker_folder
@@ -127,7 +127,7 @@ def _name_the_user() -> None:
         pwd.getpwuid(os.getuid())
     except KeyError:
         for name in ("LOGNAME", "USER"):
-            os.environ.setdefault(name, worker_main.USER_NAME)
+            os.environ.setdefault(name, USER_NAME)
 
 
 class _Berth(NamedTuple):
@@ -156,13 +156,18 @@ class ZygoteServer:
         # Peaks seen before a kill: `ru_maxrss` misses descendants that are not
         # waited for.
         self._peaks_kb: dict[int, int] = {}
-        self._functions: Functions | None = None
         self._folders: dict[int, str] = {}  # pid -> temporary folder
         self._walls = Walls(policy_of(order, front_end))
+        self._is_strict = self._walls.policy.is_strict
         self._volunteering = Volunteering()
-        self._cells = Cells(self._walls, self._become_worker, self._volunteering)
+        places = Places(split_output=order.split_output)
+        #: what every worker begins as
+        self._worker = Worker(order, self._walls, places)
+        self._die_with_parent = _libc.ready_to_die_with_parent()
+        self._cells = Cells(
+            self._walls, self._become_worker, self._volunteering, places.in_order
+        )
         self._cell_of: dict[int, Cell] = {}  # slot -> where its worker lives
-        self._users_fds: frozenset[int] = frozenset()
         self._poll = select.poll()
         self._watchdog = Watchdog(order.memory_limit_mb, order.max_processes)
         self._groups = Groups(front_end, order.memory_limit_mb, order.max_processes)
@@ -200,14 +205,16 @@ class ZygoteServer:
         started = time.monotonic()
         ours = open_now()
         try:
-            self._functions = load_functions(self._order)
+            functions = load_functions(self._order)
         except load.LoadError as error:
             text = load_fault_body(error).decode("ascii", "replace")[:_MAX_FAULT_BODY]
             self.say("failed", type=error.error_type, body=text, place=error.place)
             self._end()
         # An import may have changed what we rely on.
         self._watch_children()
-        self._users_fds = open_now() - ours
+        self._worker.functions = functions
+        self._worker.users_fds = open_now() - ours
+        read_nothing()
         sys.stdout.flush()
         sys.stderr.flush()
         threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - pathlib is slow to import
@@ -233,6 +240,7 @@ class ZygoteServer:
         """Take orders and reap, until the front end is gone."""
         if self._order.temp_base:
             remove_orphaned(self._order.temp_base)
+        self._worker.get_ready()
         self._fill_poll()
         # A worker may have been reaped before the first poll could know of it.
         self._reap()
@@ -354,11 +362,11 @@ class ZygoteServer:
         slot, pipes, cell, group, folder = berth
         pidfd = -1
         try:
-            if self._walls.policy.is_strict:
+            if self._is_strict:
                 keeper = self._cells.keeper_of(cell, self._poll)
                 pid, pidfd = keeper.fork(pipes.worker, group)
             else:
-                pid = self._fork_here(cell, group, pipes, folder or "")
+                pid = self._fork_here(cell, group, pipes.worker, folder or "")
         except OSError as error:
             self._clear(berth)
             self.say("unforked", slot=slot, reason=str(error))
@@ -375,7 +383,7 @@ class ZygoteServer:
         self._groups.give_back(berth.slot, was_killed=False)
         if berth.folder is not None:
             remove(berth.folder)
-        if self._walls.policy.is_strict:
+        if self._is_strict:
             self._cells.abandon(berth.cell)
         else:
             self._cells.give_back(berth.cell)
@@ -398,16 +406,23 @@ class ZygoteServer:
             if "pidfd" in names:
                 os.close(fds[-1])
 
-    def _fork_here(self, cell: Cell, group: str, pipes: Pipes, folder: str) -> int:
-        with self._volunteering:
+    def _fork_here(
+        self, cell: Cell, group: str, ends: Sequence[int], folder: str
+    ) -> int:
+        self._volunteering.begin()
+        pid = -1
+        try:
             # Safe because there is one thread, so nothing is locked by another.
             pid = os.fork()
+        finally:
+            if pid:
+                self._volunteering.end()
         if pid == 0:
-            self._become_worker(pipes.worker, cell, group, folder)
+            self._become_worker(ends, cell, group, folder)
         return pid
 
     def _become_worker(
-        self, ends: WorkerEnds, cell: Cell, group: str, folder: str
+        self, ends: Sequence[int], cell: Cell, group: str, folder: str
     ) -> NoReturn:
         # Safe because this is the only thread; and whatever happens here, control
         # never returns into the zygote's own loop, or the keeper's.
@@ -420,13 +435,14 @@ class ZygoteServer:
             # Not asked of the kernel where it is known: the zygote may be gone by now, and
             # we would wait for the end of whoever has adopted us. With a keeper, init
             # of its namespace, the kernel ends us as well.
-            parent = os.getppid() if self._walls.policy.is_strict else self._pid
-            # Entering the group takes so long that the parent may die meanwhile.
-            if not _libc.die_with_parent(parent):
+            parent = os.getppid() if self._is_strict else self._pid
+            if self._die_with_parent() < 0:
+                _libc.die_with_parent(parent)
+            if os.getppid() != parent:
                 os._exit(0)
+            # Takes so long that the parent may die meanwhile.
             self._groups.enter(group)
-            birth = Birth(ends, self._walls, cell, parent, folder, self._users_fds)
-            worker_main.run(self._order, self._functions, birth)
+            self._worker.run(ends, cell, folder, parent)
         except BaseException:  # noqa: BLE001 - nobody is above to tell
             sys.excepthook(*sys.exc_info())
             sys.stderr.flush()
@@ -464,7 +480,7 @@ class ZygoteServer:
 
     def _end_worker(self, pid: int) -> None:
         """SIGKILL a worker with all its descendants."""
-        if self._walls.policy.is_strict:
+        if self._is_strict:
             # Its keeper ends the rest of the cell at once, in one call: nobody has to
             # be found, and nobody can be forked meanwhile.
             tree.send(pid, signal.SIGKILL)

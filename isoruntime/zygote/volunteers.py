@@ -11,27 +11,27 @@ import os
 
 
 class Volunteering:
-    """Within it, what is forked volunteers to be ended first."""
+    """What is forked between `begin` and `end` volunteers to be ended first.
+
+    Whoever was forked must not call `end`: the file is the zygote's, which may be about
+    to fork the next one.
+    """
 
     def __init__(self) -> None:
         """Open our own file, which later will be out of reach."""
-        self._pid = os.getpid()
         try:
             self._fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
             self._usual = os.read(self._fd, 16).strip()
         except OSError:
-            self._fd = -1
+            self._fd, self._usual = -1, b""
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
         """Volunteer."""
         self._write(b"1000")
 
-    def __exit__(self, *reason: object) -> None:
+    def end(self) -> None:
         """Be as before: lowering it to where it began needs no privilege."""
-        # What was forked leaves here too. The file is ours, not its own: it would take
-        # the value from us while we fork the next one.
-        if self._fd >= 0 and os.getpid() == self._pid:
-            self._write(self._usual)
+        self._write(self._usual)
 
     def _write(self, text: bytes) -> None:
         if self._fd < 0:
