@@ -114,24 +114,21 @@ class Walls:
         self._has_landlock = False
         # What all workers may reach.
         self._grants: landlock.Grants | None = None
-        # What each worker does, made ready where it was forked.
-        self._drop_all: _libc.Ready | None = None
-        self._set_dumpable = [
-            _libc.ready_to_set_dumpable(wanted) for wanted in (False, True)
-        ]
+        # What each worker does, made ready by whoever forks it.
+        self._ready: dict[str, _libc.Ready] = {}
 
     @property
     def is_up(self) -> bool:
         """Whether there are any."""
         return self.policy.profile != "off"
 
+    @property
+    def gives_users(self) -> bool:
+        """Whether workers are other users than this process is."""
+        return self._uid != 0
+
     def _attempt(self, mechanism: str, step: Callable[..., Any], *words: Any) -> bool:
-        try:
-            step(*words)
-        except OSError as error:
-            self.skipped[mechanism] = _cause(mechanism, error)
-            return False
-        return True
+        return _attempt(self.skipped, mechanism, step, *words)
 
     # In the zygote.
 
@@ -156,7 +153,7 @@ class Walls:
             self.skipped["landlock-scopes"] = "the kernel is older than 6.12"
         self._attempt("seccomp", self._compile_filter)
         if not self.policy.is_strict:
-            self._drop_all = capabilities.ready_to_drop_all()
+            self._make_ready()
             self._note_what_is_shared()
             self._enclose_for_import(cgroups)
 
@@ -262,7 +259,7 @@ class Walls:
         """Give up, in this process, what neither it nor a worker will need."""
         self._attempt("capabilities", capabilities.keep, _CAPABILITIES_OF_KEEPER)
         self._attempt("rlimits", self._limit)
-        self._drop_all = capabilities.ready_to_drop_all()
+        self._make_ready()
 
     def with_rules(self, cell: Cell, grants: landlock.Grants) -> Cell:
         """Return the cell with Landlock rules for what its worker finds there now."""
@@ -290,51 +287,73 @@ class Walls:
 
     # In a worker.
 
-    def enclose_worker(self, cell: Cell, outputs: Iterable[int]) -> dict[str, str]:
-        """Give up everything that user code has no need of; there is no way back.
+    def ready_to_enclose(self) -> Callable[[Cell, Iterable[int]], dict[str, str]]:  # noqa: C901 - one step after another
+        """Return what has a worker give up all that user code has no need of, for good.
 
-        `outputs` are pipes that the worker, under its own uid, may open again by name
-        (/dev/stdout). Return what had to be skipped, and why.
+        It takes the worker's cell, and the pipes that the worker, under its own uid, may
+        open again by name (/dev/stdout). It returns what had to be skipped, and why. It
+        has at hand whatever can be looked up before the fork, see `worker.birth`.
         """
         if not self.is_up:
-            return {}
-        policy = self.policy
-        is_strict = policy.is_strict
-        if not is_strict:
-            # The zygote has told its own already. Under `strict` they count here too:
-            # with one of them missing this worker must not go on.
-            self.skipped = {}
-        if cell.uid and is_strict and policy.max_processes:
-            self._attempt("rlimits", rlimits.limit_processes, policy.max_processes)
-        if not (cell.uid and self._attempt("uid", _become, cell.uid, outputs)):
-            self._drop_capabilities()
-        # Landlock keeps everybody else out. Where it does, non-dumpable would only take
-        # /proc/self from handlers, and from the zygote how much memory they use.
-        is_dumpable = cell.ruleset >= 0
-        if self._set_dumpable[is_dumpable]() < 0:
-            self._attempt("non-dumpable", _libc.set_dumpable, is_dumpable)
-        if is_strict:
-            os.umask(0o077)
-        self._enter_domain(cell)
-        if is_strict and self._program:
-            self._attempt("seccomp", seccomp.install, self._program)
-        return self.skipped
+            return lambda cell, outputs: {}
+        is_strict, max_processes = self.policy.is_strict, self.policy.max_processes
+        # The zygote has told its own already. Under `strict` they count here too: with
+        # one of them missing this worker must not go on.
+        skipped = self.skipped if is_strict else {}
+        program = self._program if is_strict else b""
+        has_landlock, ready = self._has_landlock, self._ready
+        set_dumpable = [_libc.ready_to_set_dumpable(wanted) for wanted in (False, True)]
 
-    def _drop_capabilities(self) -> None:
-        drop_all = self._drop_all
-        if drop_all is None or drop_all() < 0:
-            self._attempt("capabilities", capabilities.drop_all)
+        def drop_capabilities() -> None:
+            drop_all = ready.get("capabilities")
+            if drop_all is None or drop_all() < 0:
+                _attempt(skipped, "capabilities", capabilities.drop_all)
 
-    def _enter_domain(self, cell: Cell) -> None:
-        restrict = cell.restrict
-        if restrict is None:
-            if self._has_landlock:
-                self.skipped.setdefault("landlock", "its rules could not be made")
-        elif restrict() < 0:
-            self._attempt("landlock", landlock.restrict, cell.ruleset)
+        def enter_domain(cell: Cell) -> None:
+            restrict = cell.restrict
+            if restrict is None:
+                if has_landlock:
+                    skipped.setdefault("landlock", "its rules could not be made")
+            elif restrict() < 0:
+                _attempt(skipped, "landlock", landlock.restrict, cell.ruleset)
+
+        def enclose(cell: Cell, outputs: Iterable[int]) -> dict[str, str]:
+            uid, is_dumpable = cell.uid, cell.ruleset >= 0
+            if is_strict and uid and max_processes:
+                _attempt(skipped, "rlimits", rlimits.limit_processes, max_processes)
+            if not (uid and _attempt(skipped, "uid", _become, uid, outputs)):
+                drop_capabilities()
+            # Landlock keeps everybody else out. Where it does, non-dumpable would only
+            # take /proc/self from handlers, and from the zygote how much memory they use.
+            if set_dumpable[is_dumpable]() < 0:
+                _attempt(skipped, "non-dumpable", _libc.set_dumpable, is_dumpable)
+            if is_strict:
+                os.umask(0o077)
+            enter_domain(cell)
+            if program:
+                _attempt(skipped, "seccomp", seccomp.install, program)
+            return skipped
+
+        return enclose
+
+    def _make_ready(self) -> None:
+        drop_all = capabilities.ready_to_drop_all()
+        if drop_all is not None:
+            self._ready["capabilities"] = drop_all
 
     def _limit(self) -> None:
         rlimits.apply(strict=self.policy.is_strict)
+
+
+def _attempt(
+    skipped: dict[str, str], mechanism: str, step: Callable[..., Any], *words: Any
+) -> bool:
+    try:
+        step(*words)
+    except OSError as error:
+        skipped[mechanism] = _cause(mechanism, error)
+        return False
+    return True
 
 
 def _cause(mechanism: str, error: OSError) -> str:

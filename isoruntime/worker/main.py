@@ -1,6 +1,6 @@
 """The worker: takes one request frame at a time and answers it.
 
-Everything after `Worker.run` is called happens in a process that the handler may do
+Everything after `Worker.live` is called happens in a process that the handler may do
 anything to. So nothing here is trusted by anybody else, and every way out ends in
 `os._exit`: control never goes back to the zygote's code below it on the stack.
 """
@@ -13,10 +13,8 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from isoruntime.sandbox import _libc
-from isoruntime.sandbox.descriptors import gaps
 from isoruntime.sandbox.walls import REQUIRED
 from isoruntime.wire.frames import (
     LEFTOVERS,
@@ -41,16 +39,11 @@ from isoruntime.worker.leftovers import Census, Processes
 from isoruntime.worker.load import LoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from isoruntime.sandbox.walls import Cell, Walls
     from isoruntime.wire.order import LoadOrder
     from isoruntime.worker.chaos import Chaos
     from isoruntime.worker.functions import Functions, Reply, Runner
     from isoruntime.worker.pipes import Places
 
-#: What a user without an entry in /etc/passwd is called.
-USER_NAME = "worker"
 #: What most workers say first: all walls stand.
 _READY: Final = head(Kind.READY, NO_NONCE, b"", 0)
 
@@ -58,26 +51,14 @@ _READY: Final = head(Kind.READY, NO_NONCE, b"", 0)
 class Worker:
     """Answers requests with the user's functions.
 
-    The zygote makes one, and each process that it forks goes on as it with `run`. A page
-    that such a process writes to has to be copied first, and Python writes to each object
-    it looks at. So what goes for all workers is made, and done, before the fork.
+    The zygote makes one, and each process that it forks goes on as it (`birth`).
     """
 
-    def __init__(self, order: LoadOrder, walls: Walls, places: Places) -> None:
+    def __init__(self, order: LoadOrder, places: Places) -> None:
         """`places` are where the ends of a worker's pipes will be."""
         #: what the zygote has imported; None where each worker does it
         self.functions: Functions | None = None
-        #: descriptors that user code opened when it was imported
-        self.users_fds: frozenset[int] = frozenset()
         self._order = order
-        self._walls = walls
-        self._places = places
-        self._gaps: list[tuple[int, int]] = []
-        self._variables = _Variables()
-        # The operator's home is out of reach inside the walls, and none of a handler's
-        # business.
-        self._folders_named = (b"TMPDIR", b"HOME") if walls.is_up else (b"TMPDIR",)
-        self._become_subreaper = _libc.ready_to_become_subreaper()
         self._reply_fd = places.reply_w
         self._output_fds = {places.stdout_w, places.stderr_w}
         self._requests = open(places.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
@@ -96,50 +77,24 @@ class Worker:
             self._read_frame, self._write_frame = chaos.read_frame, chaos.write_frame
             self._chaos = chaos
 
-    def get_ready(self) -> None:
-        """Do what can be done before the first fork, and after user code is imported."""
-        # An import may have set up its own.
+    def trace_ends(self) -> None:
+        """Have the stack written to the trace when a worker crashes, or is asked for it.
+
+        To be called before the first fork, and after an import that may set up its own.
+        """
         faulthandler.enable(file=self._trace_fd, all_threads=True)
         faulthandler.register(STACK_SIGNAL, file=self._trace_fd, all_threads=True)
-        self._variables = _Variables()
-        self._gaps = gaps({0, 1, 2, *self._places.in_order, *self.users_fds})
 
-    def run(
-        self, ends: Sequence[int], cell: Cell, folder: str, parent: int
-    ) -> NoReturn:
-        """Be a worker, from just after the fork to the end of the process.
+    def live(self, skipped: dict[str, str]) -> NoReturn:
+        """Be a worker, in a process that is in its place, to its end.
 
-        `ends` are those of its pipes, `folder` is for its temporary files and empty if
-        there is none, `parent` must not be outlived.
+        `skipped` are walls that are not there, and why.
         """
-        os.setsid()
-        self._become_subreaper()
         self._pid = os.getpid()
-        places, walls = self._places, self._walls
-        places.fill(ends)
-        if folder:
-            self._move_in(folder, cell)
-        outputs = places.stdout_w, places.stderr_w
-        skipped = self._skipped = walls.enclose_worker(cell, outputs)
-        for first, end in self._gaps:
-            os.closerange(first, end)
-        # Another user's process is no longer tied to its parent.
-        if cell.uid and not _libc.die_with_parent(parent):
-            # Safe because nothing of the user's has run in here.
-            os._exit(0)
-        if skipped and walls.policy.is_strict and not REQUIRED.isdisjoint(skipped):
-            self._refuse()
+        self._skipped = skipped
+        if skipped and self._order.sandbox == "strict":
+            self._refuse_without(REQUIRED)
         self._serve(self.functions or self._load())
-
-    def _move_in(self, folder: str, cell: Cell) -> None:
-        """Have temporary files, and what belongs into a home folder, go to our own."""
-        self._variables.set(self._folders_named, folder)
-        if cell.uid:
-            self._variables.set((b"USER", b"LOGNAME"), USER_NAME)
-        tempfile: Any = sys.modules.get("tempfile")
-        if tempfile is not None:
-            # It has looked the folder up once, when the handler was imported.
-            tempfile.tempdir = None
 
     def _acknowledge(self, nonce: bytes) -> None:
         """Leave word that this request is being worked on, and must not be repeated.
@@ -166,8 +121,10 @@ class Worker:
         except SystemExit as error:
             return self._leave(error)
 
-    def _refuse(self) -> NoReturn:
+    def _refuse_without(self, required: frozenset[str]) -> None:
         """Say which walls are missing, and end: nobody's code runs without them."""
+        if required.isdisjoint(self._skipped):
+            return
         reasons = "; ".join(f"{name}: {why}" for name, why in self._skipped.items())
         message = f"--sandbox strict cannot be kept: {reasons}"
         error = LoadError("RuntimeFault", message, [])
@@ -293,28 +250,6 @@ class Worker:
             atexit._run_exitfuncs()
         output.flush()
         os._exit(code)
-
-
-class _Variables:
-    """Environment variables, set with less ado than `os.environ` makes of it.
-
-    That is for a process just forked, where each of the functions it goes through is
-    another few pages to be copied.
-    """
-
-    def __init__(self) -> None:
-        # User code may have put something of its own there.
-        self._data: dict[bytes, bytes] | None = getattr(os.environ, "_data", None)
-
-    def set(self, names: tuple[bytes, ...], value: str) -> None:
-        data = self._data
-        if data is None:
-            os.environ.update((os.fsdecode(name), value) for name in names)
-            return
-        encoded = os.fsencode(value)
-        for name in names:
-            os.putenv(name, encoded)
-            data[name] = encoded
 
 
 def _publish_credentials(fields: dict[str, str]) -> None:

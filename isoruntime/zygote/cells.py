@@ -7,10 +7,11 @@ import select
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from isoruntime.sandbox.walls import Cell, Walls
-    from isoruntime.zygote.keeper import BecomeWorker, Keeper
+    from isoruntime.worker.birth import BecomeWorker
+    from isoruntime.zygote.keeper import Keeper
     from isoruntime.zygote.volunteers import Volunteering
 
 
@@ -18,21 +19,18 @@ class Cells:
     """All cells of a zygote; each is taken by one worker at a time."""
 
     def __init__(
-        self,
-        walls: Walls,
-        become_worker: BecomeWorker,
-        volunteering: Volunteering,
-        kept: Collection[int],
+        self, walls: Walls, volunteering: Volunteering, kept: Collection[int]
     ) -> None:
         """`kept` are descriptors that whoever forks workers has to have."""
         self._walls = walls
         self._volunteering = volunteering
-        self._start_keeper: Callable[[Cell], Keeper] | None = None
+        self._kept = kept
+        self._start_keeper: type[Keeper] | None = None
         if walls.policy.is_strict:
             # Nobody else's start is to wait for this import.
             from isoruntime.zygote.keeper import Keeper
 
-            self._start_keeper = lambda cell: Keeper(walls, cell, become_worker, kept)
+            self._start_keeper = Keeper
         self._made = 0
         self._free: list[Cell] = []
         self._keepers: dict[int, Keeper] = {}  # number of the cell -> its keeper
@@ -58,8 +56,12 @@ class Cells:
         if not self._walls.policy.is_strict or cell.number in self._keepers:
             self._free.append(cell)
 
-    def keeper_of(self, cell: Cell, poll: select.poll) -> Keeper:
+    def keeper_of(
+        self, cell: Cell, become_worker: BecomeWorker, poll: select.poll
+    ) -> Keeper:
         """Return the keeper of a cell, started if there is none.
+
+        What it forks goes on with `become_worker`.
 
         Raises:
             KeeperFailed: the host does not give us the namespaces.
@@ -69,7 +71,9 @@ class Cells:
             assert self._start_keeper is not None
             self._volunteering.begin()
             try:
-                keeper = self._start_keeper(cell)
+                keeper = self._start_keeper(
+                    self._walls, cell, become_worker, self._kept
+                )
             finally:
                 self._volunteering.end()
             self._keepers[cell.number] = keeper

@@ -10,7 +10,8 @@ The keeper is the cell's process 1, since a worker must not be: the kernel spare
 the signals that a handler may send itself. It runs nothing of the user's, holds no
 secret, and does one thing at a time:
 
-    zygote -> keeper   fork {group} + the worker's ends of its pipes
+    zygote -> keeper   fork {ends} + the worker's ends of its pipes, so many, and the
+                       entrances of its groups
     keeper -> zygote   forked + pidfd, or unforked {reason}
                        exited {status, max_rss_kb}
 
@@ -22,22 +23,23 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, NamedTuple, NoReturn
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from isoruntime.sandbox import _libc, namespaces
 from isoruntime.sandbox.descriptors import close_all_but, read_nothing
 from isoruntime.sandbox.walls import Cell, Walls
 
-#: Goes on in a worker that was just forked, with its pipes, its cgroup and its folder.
-BecomeWorker = Callable[[Sequence[int], Cell, str, str], NoReturn]
+if TYPE_CHECKING:
+    from isoruntime.worker.birth import BecomeWorker
 
 _MAX_MESSAGE: Final = 8192
-_MAX_ENDS: Final = 5
+#: Five ends of pipes, two entrances of groups.
+_MAX_FDS: Final = 7
 #: A keeper has nothing to wait for; one that does not answer is broken.
 _ANSWER_S: Final = 10.0
 #: Private to the worker, and emptied between two.
-_FOLDER: Final = "/tmp"  # noqa: S108
+_FOLDER: Final = b"/tmp"
 
 
 class KeeperFailed(OSError):
@@ -67,7 +69,7 @@ class Keeper:
         self,
         walls: Walls,
         cell: Cell,
-        become_worker: BecomeWorker,
+        become_worker: "BecomeWorker",
         kept: Collection[int],
     ) -> None:
         """Start a keeper; what it forks goes on with `become_worker`.
@@ -95,7 +97,7 @@ class Keeper:
         self,
         theirs: socket.socket,
         walls: Walls,
-        become_worker: BecomeWorker,
+        become_worker: "BecomeWorker",
         kept: Collection[int],
     ) -> None:
         needs_user = namespaces.needs_user_namespace()
@@ -151,13 +153,13 @@ class Keeper:
             raise KeeperFailed("the keeper has ended")
         return json.loads(data), fds
 
-    def fork(self, ends: Sequence[int], group: str) -> Forked:
-        """Have a worker forked that takes these ends of its pipes, and enters a group.
+    def fork(self, ends: Sequence[int], entrances: Sequence[int]) -> Forked:
+        """Have a worker forked that takes these ends of its pipes, and enters its groups.
 
         Raises:
             KeeperFailed: it could not be; `close` the keeper and make another one.
         """
-        self._say("fork", ends, group=group)
+        self._say("fork", [*ends, *entrances], ends=len(ends))
         message, fds = self._receive()
         if message["is"] != "forked" or len(fds) != 1:
             raise KeeperFailed(message.get("reason", f"forked nothing: {message}"))
@@ -206,7 +208,7 @@ def _start_in_namespaces(
     control: socket.socket,
     walls: Walls,
     cell: Cell,
-    become_worker: BecomeWorker,
+    become_worker: "BecomeWorker",
     needs_user: bool,
 ) -> None:
     signal.set_wakeup_fd(-1)
@@ -247,7 +249,7 @@ class _Keep:
         control: socket.socket,
         walls: Walls,
         cell: Cell,
-        become_worker: BecomeWorker,
+        become_worker: "BecomeWorker",
     ) -> None:
         self._control = control
         self._walls = walls
@@ -287,27 +289,27 @@ class _Keep:
             self._walls.skipped["proc"] = self._inside.proc_reason
         self._control.send(_message("furnished"))
         while True:
-            data, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, _MAX_ENDS)
+            data, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, _MAX_FDS)
             if not data:
                 # As above; and the kernel ends whatever is left in here.
                 os._exit(0)
-            self._run_worker(fds, json.loads(data)["group"])
+            self._run_worker(fds, json.loads(data)["ends"])
 
-    def _run_worker(self, ends: list[int], group: str) -> None:
+    def _run_worker(self, fds: list[int], ends: int) -> None:
         # Safe because the keeper has one thread, and the child never returns.
         try:
             pid = os.fork()
         except OSError as error:
-            _close(ends)
+            _close(fds)
             self._control.send(_message("unforked", reason=str(error)))
             return
         if pid == 0:
             try:
-                self._become_worker(ends, self._cell, group, _FOLDER)
+                self._become_worker(fds[:ends], fds[ends:], self._cell, _FOLDER)
             finally:
                 # EX_SOFTWARE; nobody reads a meaning into it.
                 os._exit(70)
-        _close(ends)
+        _close(fds)
         pidfd = os.pidfd_open(pid)
         socket.send_fds(self._control, [_message("forked")], [pidfd])
         os.close(pidfd)

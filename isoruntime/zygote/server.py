@@ -5,7 +5,6 @@ that it has seen. It must stay single-threaded: a fork copies one thread only, a
 whatever another one had locked would stay locked in the worker for ever.
 """
 
-import _signal  # type: ignore[import-not-found]
 import gc
 import os
 import pwd
@@ -14,17 +13,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from isoruntime.sandbox import _libc
 from isoruntime.sandbox.descriptors import open_now, read_nothing
 from isoruntime.sandbox.walls import Cell, Policy, Walls
 from isoruntime.wire.order import LoadOrder
 from isoruntime.worker import load, output
+from isoruntime.worker.birth import USER_NAME, ready_for_birth
 from isoruntime.worker.faults import load_fault_body
 from isoruntime.worker.functions import load_functions
-from isoruntime.worker.main import USER_NAME, Worker
+from isoruntime.worker.main import Worker
 from isoruntime.worker.pipes import Pipes, Places
 from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.cells import Cells
@@ -32,6 +31,9 @@ from isoruntime.zygote.folders import remove, remove_orphaned, worker_folder
 from isoruntime.zygote.groups import Groups
 from isoruntime.zygote.volunteers import Volunteering
 from isoruntime.zygote.watchdog import Excess, Watchdog
+
+if TYPE_CHECKING:
+    from isoruntime.worker.birth import BecomeWorker
 
 #: The kernel says that it will kill, and does so a little later: how long to look.
 _LOOK_AGAIN_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
@@ -136,9 +138,16 @@ class _Berth(NamedTuple):
     slot: int
     pipes: Pipes
     cell: Cell
-    group: str
+    #: of its control groups
+    entrances: list[int]
     #: for its temporary files
     folder: str | None
+
+    def close(self) -> None:
+        """Give back the descriptors, once the worker and the front end have theirs."""
+        self.pipes.close()
+        for entrance in self.entrances:
+            os.close(entrance)
 
 
 class ZygoteServer:
@@ -160,13 +169,12 @@ class ZygoteServer:
         self._walls = Walls(policy_of(order, front_end))
         self._is_strict = self._walls.policy.is_strict
         self._volunteering = Volunteering()
-        places = Places(split_output=order.split_output)
+        self._places = Places(split_output=order.split_output)
         #: what every worker begins as
-        self._worker = Worker(order, self._walls, places)
-        self._die_with_parent = _libc.ready_to_die_with_parent()
-        self._cells = Cells(
-            self._walls, self._become_worker, self._volunteering, places.in_order
-        )
+        self._worker = Worker(order, self._places)
+        self._users_fds: frozenset[int] = frozenset()
+        self._become_worker: BecomeWorker = _nobody
+        self._cells = Cells(self._walls, self._volunteering, self._places.in_order)
         self._cell_of: dict[int, Cell] = {}  # slot -> where its worker lives
         self._poll = select.poll()
         self._watchdog = Watchdog(order.memory_limit_mb, order.max_processes)
@@ -213,7 +221,7 @@ class ZygoteServer:
         # An import may have changed what we rely on.
         self._watch_children()
         self._worker.functions = functions
-        self._worker.users_fds = open_now() - ours
+        self._users_fds = open_now() - ours
         read_nothing()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -240,7 +248,14 @@ class ZygoteServer:
         """Take orders and reap, until the front end is gone."""
         if self._order.temp_base:
             remove_orphaned(self._order.temp_base)
-        self._worker.get_ready()
+        self._worker.trace_ends()
+        self._become_worker = ready_for_birth(
+            self._worker,
+            self._walls,
+            self._places,
+            self._users_fds,
+            handled=(signal.SIGCHLD, _ORPHANED),
+        )
         self._fill_poll()
         # A worker may have been reaped before the first poll could know of it.
         self._reap()
@@ -345,7 +360,7 @@ class ZygoteServer:
         born = [(berth, *self._fork_into(berth)) for berth in berths]
         for berth, pid, pidfd in born:
             if pid:
-                self._hand_over(berth.slot, pid, pidfd, berth.pipes)
+                self._hand_over(berth, pid, pidfd)
 
     def _make_berth(self, slot: int) -> _Berth:
         cell = self._cells.take()
@@ -353,20 +368,20 @@ class ZygoteServer:
             slot,
             Pipes(split_output=self._order.split_output),
             cell,
-            self._groups.take(slot),
+            self._groups.open_entrances(self._groups.take(slot)),
             worker_folder(cell.folder, slot, cell.uid) if cell.folder else None,
         )
 
     def _fork_into(self, berth: _Berth) -> tuple[int, int]:
         """Return the worker's pid, 0 if the system refused it, and its pidfd or -1."""
-        slot, pipes, cell, group, folder = berth
+        slot, cell, folder = berth.slot, berth.cell, berth.folder
         pidfd = -1
         try:
             if self._is_strict:
-                keeper = self._cells.keeper_of(cell, self._poll)
-                pid, pidfd = keeper.fork(pipes.worker, group)
+                keeper = self._cells.keeper_of(cell, self._become_worker, self._poll)
+                pid, pidfd = keeper.fork(berth.pipes.worker, berth.entrances)
             else:
-                pid = self._fork_here(cell, group, pipes.worker, folder or "")
+                pid = self._fork_here(berth)
         except OSError as error:
             self._clear(berth)
             self.say("unforked", slot=slot, reason=str(error))
@@ -379,7 +394,7 @@ class ZygoteServer:
 
     def _clear(self, berth: _Berth) -> None:
         """Take back what was made ready for a worker that cannot be had."""
-        berth.pipes.close()
+        berth.close()
         self._groups.give_back(berth.slot, was_killed=False)
         if berth.folder is not None:
             remove(berth.folder)
@@ -388,27 +403,29 @@ class ZygoteServer:
         else:
             self._cells.give_back(berth.cell)
 
-    def _hand_over(self, slot: int, pid: int, pidfd: int, pipes: Pipes) -> None:
-        names, fds = pipes.front_end_side()
+    def _hand_over(self, berth: _Berth, pid: int, pidfd: int) -> None:
+        names, fds = berth.pipes.front_end_side()
         # Safe because the child is not reaped yet, so the pid is still its own.
         try:
             fds.append(os.pidfd_open(pid) if pidfd < 0 else pidfd)
             names.append("pidfd")
         except OSError:
             pass
-        message = protocol.encode("forked", slot=slot, pid=pid, has=names)
+        message = protocol.encode("forked", slot=berth.slot, pid=pid, has=names)
         try:
             socket.send_fds(self._control, [message], fds)
         except OSError:
             self._end()
         finally:
-            pipes.close()
+            berth.close()
             if "pidfd" in names:
                 os.close(fds[-1])
 
-    def _fork_here(
-        self, cell: Cell, group: str, ends: Sequence[int], folder: str
-    ) -> int:
+    def _fork_here(self, berth: _Berth) -> int:
+        # Looked up here, so that the process forked has nothing to do but to call.
+        become_worker = self._become_worker
+        ends, entrances = berth.pipes.worker, berth.entrances
+        cell, folder = berth.cell, os.fsencode(berth.folder or "")
         self._volunteering.begin()
         pid = -1
         try:
@@ -418,37 +435,8 @@ class ZygoteServer:
             if pid:
                 self._volunteering.end()
         if pid == 0:
-            self._become_worker(ends, cell, group, folder)
+            become_worker(ends, entrances, cell, folder)
         return pid
-
-    def _become_worker(
-        self, ends: Sequence[int], cell: Cell, group: str, folder: str
-    ) -> NoReturn:
-        # Safe because this is the only thread; and whatever happens here, control
-        # never returns into the zygote's own loop, or the keeper's.
-        try:
-            signal.set_wakeup_fd(-1)
-            # What `signal.signal` is made of. Its enums write to forty pages that a worker
-            # would otherwise go on sharing with us.
-            _signal.signal(signal.SIGCHLD, _signal.SIG_DFL)
-            _signal.signal(_ORPHANED, _signal.SIG_DFL)
-            # Not asked of the kernel where it is known: the zygote may be gone by now, and
-            # we would wait for the end of whoever has adopted us. With a keeper, init
-            # of its namespace, the kernel ends us as well.
-            parent = os.getppid() if self._is_strict else self._pid
-            if self._die_with_parent() < 0:
-                _libc.die_with_parent(parent)
-            if os.getppid() != parent:
-                os._exit(0)
-            # Takes so long that the parent may die meanwhile.
-            self._groups.enter(group)
-            self._worker.run(ends, cell, folder, parent)
-        except BaseException:  # noqa: BLE001 - nobody is above to tell
-            sys.excepthook(*sys.exc_info())
-            sys.stderr.flush()
-        finally:
-            # EX_SOFTWARE; nobody reads a meaning into it.
-            os._exit(70)
 
     def _hear_keeper(self, fd: int) -> None:
         """Take note that the worker in a cell has ended, or that the cell has."""
@@ -552,6 +540,11 @@ class ZygoteServer:
         sys.stdout.flush()
         # Safe because whatever user code wanted done at exit is its workers' affair.
         os._exit(0)
+
+
+def _nobody(*of_a_worker: object) -> NoReturn:
+    """Stand for what becomes a worker until that is ready: nothing is forked before."""
+    raise AssertionError(of_a_worker)
 
 
 def _note_signal(signum: int, frame: object) -> None:
