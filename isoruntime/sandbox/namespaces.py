@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from isoruntime.sandbox import _libc, capabilities
+from isoruntime.sandbox.untouched import state_of
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWCGROUP: Final = 0x02000000
@@ -207,7 +208,7 @@ class Inside:
         self._is_furnished = True
         for path, fd in self._exposed:
             _expose(path, fd)
-        self._as_made = {path: _state_of(path) for path in self._made_folders()}
+        self._as_made = {path: state_of(path) for path in self._made_folders()}
 
     def _made_folders(self) -> set[str]:
         """Return every folder that `refresh` makes, those on the way included."""
@@ -224,7 +225,7 @@ class Inside:
 
         Most workers leave no file anywhere. To be asked when none runs in here.
         """
-        return all(_state_of(path) == made for path, made in self._as_made.items())
+        return all(state_of(path) == made for path, made in self._as_made.items())
 
 
 def _top_folders() -> list[str]:
@@ -240,31 +241,6 @@ def _is_below_any(path: str, folders: Iterable[str]) -> bool:
 
 def _open_path(path: str) -> int:
     return os.open(path, os.O_PATH | os.O_CLOEXEC)
-
-
-def _state_of(folder: str) -> tuple[object, ...]:
-    """Return what differs once anything in a folder, or about it, was changed.
-
-    The time of change moves with the entries, the mode, the owner and attributes, and
-    nobody without power over the clock sets it. Before Linux 6.13 it moves in steps of
-    milliseconds, hence the rest.
-    """
-    try:
-        found = os.stat(folder)  # noqa: PTH116 - pathlib is slow to import
-        names = (os.listdir(folder), _attributes_of(folder))  # noqa: PTH208
-    except OSError:
-        # Gone: different from all that was seen before.
-        return (object(),)
-    times = (found.st_ctime_ns, found.st_mtime_ns)
-    return (*times, found.st_mode, found.st_uid, found.st_gid, found.st_size, names)
-
-
-def _attributes_of(path: str) -> list[str]:
-    try:
-        return os.listxattr(path)
-    except OSError:
-        # This file system has none.
-        return []
 
 
 def _expose(path: str, fd: int) -> None:

@@ -30,12 +30,27 @@ _MAX_FIELDS: Final = 64
 _known_fields: dict[bytes, dict[str, str]] = {}
 
 
-def fields_of(fields_json: bytes) -> dict[str, str]:
-    """Return what the platform says about an invocation, by header name.
+# What the frame of a request says in its `meta` (`wire.frames`), read piece by piece.
+
+
+def request_id_of(meta: bytes) -> str:
+    """Return the id of the request."""
+    return meta.partition(b"\n")[0].decode()
+
+
+def deadline_of(meta: bytes, received_at: float) -> float | None:
+    """Return when it has to be over, by the clock of `received_at`; None for no limit."""
+    left_ms = int(meta.split(b"\n", 2)[1])
+    return received_at + left_ms / 1000 if left_ms >= 0 else None
+
+
+def fields_of(meta: bytes) -> dict[str, str]:
+    """Return what the platform says about the invocation, by header name.
 
     The names are those of `contract.headers`; the dictionary is shared, and not to be
     changed.
     """
+    fields_json = meta.split(b"\n", 3)[2]
     fields = _known_fields.get(fields_json)
     if fields is None:
         fields = json.loads(fields_json)
@@ -152,18 +167,17 @@ class _Attributes:
         "__dict__",
         "__weakref__",
         "_clock",
-        "_deadline",
-        "_fields_json",
-        "_request_id",
+        "_is_filled",
+        "_meta",
+        "_received_at",
     )
 
 
 class Context(_Attributes):
     """The second argument of every handler, and the only one of every hook.
 
-    `fields_json` are header values as `contract.headers.encode_context` writes them.
-    `deadline` is a point in the seconds of `clock`. `vars(context)` is what it is in the
-    built-in runtime.
+    `meta` is that of the request's frame, and `received_at` when that came, in the seconds
+    of `clock`. `vars(context)` is what it is in the built-in runtime.
     """
 
     __slots__ = ()
@@ -182,16 +196,14 @@ class Context(_Attributes):
 
     def __init__(
         self,
-        request_id: str,
-        fields_json: bytes,
-        deadline: float | None,
+        meta: bytes,
+        received_at: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._request_id = request_id
-        #: until the attributes have been made of it
-        self._fields_json: bytes | None = fields_json
-        self._deadline = deadline
+        self._meta = meta
+        self._received_at = received_at
         self._clock = clock
+        self._is_filled = False
 
     # Asked for what is not there: what has not been made yet, that is.
 
@@ -217,13 +229,15 @@ class Context(_Attributes):
 
     def _fill(self) -> None:
         """Make the attributes, but for those that the handler has set."""
-        fields_json = getattr(self, "_fields_json", None)
-        if fields_json is None:
+        if getattr(self, "_is_filled", True):
             return
-        values = _values_of(fields_of(fields_json))
+        request_id, values = (
+            request_id_of(self._meta),
+            _values_of(fields_of(self._meta)),
+        )
         made = {
-            "request_id": self._request_id,
-            "requestId": self._request_id,
+            "request_id": request_id,
+            "requestId": request_id,
             "credentials": Credentials(*values.credentials),
             "function": FunctionInfo(*values.function),
             "service": ServiceInfo(*values.service),
@@ -241,7 +255,7 @@ class Context(_Attributes):
         for name, value in made.items():
             # Another thread of the handler's may be about the same.
             attributes.setdefault(name, value)
-        self._fields_json = None
+        self._is_filled = True
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
@@ -267,9 +281,10 @@ class Context(_Attributes):
 
         Without a deadline it is a day, the longest the platform ever allows.
         """
-        if self._deadline is None:
+        deadline = deadline_of(self._meta, self._received_at)
+        if deadline is None:
             return _NO_DEADLINE_MS
-        return max(0, int((self._deadline - self._clock()) * 1000))
+        return max(0, int((deadline - self._clock()) * 1000))
 
     def to_json(self) -> str:
         """Return everything as JSON with the built-in runtime's keys, secrets too."""

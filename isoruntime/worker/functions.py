@@ -21,7 +21,12 @@ from isoruntime.contract.encoding import encode
 from isoruntime.wire.frames import Kind
 from isoruntime.wire.pipes import CANCELLATION_AT
 from isoruntime.worker import records
-from isoruntime.worker.context import Context, fields_of
+from isoruntime.worker.context import (
+    Context,
+    deadline_of,
+    fields_of,
+    request_id_of,
+)
 from isoruntime.worker.coroutines import DeadlinePassed, is_coroutine, wait_for
 from isoruntime.worker.load import load
 
@@ -42,49 +47,62 @@ _NEW_OBJECTS = 100_000
 PIECE_BYTES = 64 * 1024
 
 
-class Call:
-    """One request to the function, with what is known about it."""
+class Link:
+    """What a worker has to do with the front end while it answers; one for all calls."""
 
-    __slots__ = (
-        "_context",
-        "_fields_json",
-        "_send",
-        "_trace_fd",
-        "body",
-        "deadline",
-        "http_request",
-        "max_response_bytes",
-        "nonce",
-        "request_id",
-    )
+    __slots__ = ("max_response_bytes", "send", "trace_fd")
 
     def __init__(
         self,
-        frame: Frame,
         trace_fd: int,
         max_response_bytes: int,
         send: Callable[[int, bytes, bytes, bytes], None],
     ) -> None:
-        """Read the frame of a request; `send` writes one of a reply."""
-        lines = frame.meta.split(b"\n", 3)
-        self.request_id = lines[0].decode()
-        left_ms = int(lines[1])
-        #: in monotonic seconds; None where there is none
-        self.deadline = time.monotonic() + left_ms / 1000 if left_ms >= 0 else None
-        self._fields_json = lines[2]
-        #: for functions that speak HTTP, a `contract.http.Request`
-        self.http_request = lines[3] if len(lines) > 3 else b""
-        self.body = frame.body
-        self.nonce = frame.nonce
+        self.trace_fd = trace_fd
         self.max_response_bytes = max_response_bytes
-        self._trace_fd = trace_fd
-        self._send = send
+        #: writes one frame of a reply
+        self.send = send
+
+
+class Call:
+    """One request to the function, with what is known about it.
+
+    What its frame says is read when somebody asks: most handlers never do.
+    """
+
+    __slots__ = ("_context", "_link", "_meta", "_received_at", "body", "nonce")
+
+    def __init__(self, frame: Frame, link: Link) -> None:
+        """Take the frame of a request that has just been read."""
+        _, self.nonce, self._meta, self.body, _ = frame
+        self._link = link
+        self._received_at = time.monotonic()
         self._context: Context | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The caller's name for the invocation, or the front end's."""
+        return request_id_of(self._meta)
+
+    @property
+    def deadline(self) -> float | None:
+        """When it has to be over, in monotonic seconds; None if there is no limit."""
+        return deadline_of(self._meta, self._received_at)
+
+    @property
+    def http_request(self) -> bytes:
+        """For functions that speak HTTP, a `contract.http.Request`."""
+        return self._meta.split(b"\n", 3)[3]
 
     @property
     def fields(self) -> dict[str, str]:
         """What the platform says about the invocation, by header name."""
-        return fields_of(self._fields_json)
+        return fields_of(self._meta)
+
+    @property
+    def max_response_bytes(self) -> int:
+        """How long the body of the answer may be."""
+        return self._link.max_response_bytes
 
     @property
     def context(self) -> Context:
@@ -93,34 +111,35 @@ class Call:
         Kept here, so that what the handler hung on it is let go after the answer.
         """
         if self._context is None:
-            self._context = Context(self.request_id, self._fields_json, self.deadline)
+            self._context = Context(self._meta, self._received_at)
         return self._context
 
     @property
     def left_ms(self) -> int | None:
         """Milliseconds left, none if there is no limit."""
-        if self.deadline is None:
+        deadline = self.deadline
+        if deadline is None:
             return None
-        return max(0, int((self.deadline - time.monotonic()) * 1000))
+        return max(0, int((deadline - time.monotonic()) * 1000))
 
     def begin(self, head: bytes) -> None:
         """Answer with a head (`contract.http.encode_head`), whose body follows."""
-        self._send(Kind.RESPONSE_HEAD, self.nonce, head, b"")
+        self._link.send(Kind.RESPONSE_HEAD, self.nonce, head, b"")
 
     def send(self, data: bytes) -> None:
         """Send more of the body."""
         for at in range(0, len(data), PIECE_BYTES):
-            self._send(Kind.CHUNK, self.nonce, b"", data[at : at + PIECE_BYTES])
+            self._link.send(Kind.CHUNK, self.nonce, b"", data[at : at + PIECE_BYTES])
 
     @property
     def is_cancelled(self) -> bool:
         """Whether nobody waits for the rest of the answer any more."""
-        said = os.pread(self._trace_fd, len(self.nonce), CANCELLATION_AT)
+        said = os.pread(self._link.trace_fd, len(self.nonce), CANCELLATION_AT)
         return said == self.nonce
 
     def note_cancellation(self) -> None:
         """Tell the front end that the handler is cleaning up, since its time is over."""
-        os.pwrite(self._trace_fd, self.nonce, CANCELLATION_AT)
+        os.pwrite(self._link.trace_fd, self.nonce, CANCELLATION_AT)
 
 
 class Functions:

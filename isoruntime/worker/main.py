@@ -34,11 +34,13 @@ from isoruntime.wire.pipes import (
 from isoruntime.worker import output, records
 from isoruntime.worker.endings import EndedLike
 from isoruntime.worker.faults import fault_of, load_fault_body
-from isoruntime.worker.functions import Call, load_functions
+from isoruntime.worker.functions import Call, Link, load_functions
 from isoruntime.worker.leftovers import Census, Processes
 from isoruntime.worker.load import LoadError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from isoruntime.wire.order import LoadOrder
     from isoruntime.worker.chaos import Chaos
     from isoruntime.worker.functions import Functions, Reply, Runner
@@ -59,6 +61,7 @@ class Worker:
         #: what the zygote has imported; None where each worker does it
         self.functions: Functions | None = None
         self._order = order
+        self._serves_once = order.serves_once
         self._reply_fd = places.reply_w
         self._output_fds = {places.stdout_w, places.stderr_w}
         self._requests = open(places.request_r, "rb", buffering=1 << 16)  # noqa: PTH123, SIM115 - a pipe, open until the end
@@ -66,6 +69,7 @@ class Worker:
         self._processes = Processes()
         self._census: Census | None = None
         self._trace_fd = places.trace
+        self._link = Link(places.trace, order.max_response_bytes, self._send_piece)
         self._skipped: dict[str, str] = {}
         self._read_frame, self._write_frame = read_frame, write_frame
         self._chaos: Chaos | None = None
@@ -142,7 +146,7 @@ class Worker:
         """Answer requests until the front end closes the pipe."""
         if functions.child:
             self._processes.keep(functions.child)
-        if not self._order.serves_once:
+        if not self._serves_once:
             self._census = Census(
                 # Where user code is in another process, this one does not grow.
                 0 if functions.child else self._order.memory_limit_mb,
@@ -154,24 +158,26 @@ class Worker:
             write_frame(self._reply_fd, Kind.READY, NO_NONCE, skipped)
         else:
             os.write(self._reply_fd, _READY)
-        while (request := self._next_request(functions)) is not None:
+        read_frame, requests = self._read_frame, self._requests
+        wait = functions.wait_for_request
+        while True:
+            if wait is not None:
+                self._wait(wait)
+            request = read_frame(requests)
+            if request is None:
+                self._exit(0)
             self._acknowledge(request.nonce)
             self._answer(request, functions)
-        self._exit(0)
 
-    def _next_request(self, functions: Functions) -> Frame | None:
-        if functions.wait_for_request is not None:
-            try:
-                functions.wait_for_request(self._requests.fileno())
-            except EndedLike as ending:
-                self._end_like(ending)
-        return self._read_frame(self._requests)
+    def _wait(self, wait: Callable[[int], object]) -> None:
+        try:
+            wait(self._requests.fileno())
+        except EndedLike as ending:
+            self._end_like(ending)
 
     def _answer(self, request: Frame, functions: Functions) -> None:
-        call = Call(
-            request, self._trace_fd, self._order.max_response_bytes, self._send_piece
-        )
-        records.begin(call.request_id)
+        call = Call(request, self._link)
+        records.begin(request.meta)
         if self._order.credentials_in_environment:
             _publish_credentials(call.fields)
         kind, meta, body = self._call(functions.by_kind[request.kind], call)
@@ -180,7 +186,10 @@ class Worker:
             os._exit(0)
         if not functions.child:
             output.flush()
-        flags = OUTPUT_PENDING if any(map(output.is_pending, self._output_fds)) else 0
+        flags = 0
+        # The front end looks faster than a process that has never looked before.
+        if self._serves_once or any(map(output.is_pending, self._output_fds)):
+            flags |= OUTPUT_PENDING
         flags |= self._leftovers()
         self._write_frame(self._reply_fd, kind, request.nonce, meta, body, flags)
 

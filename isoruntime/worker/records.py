@@ -13,6 +13,8 @@ import time
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Final
 
+from isoruntime.worker.context import request_id_of
+
 if TYPE_CHECKING:
     import logging
     from collections.abc import Sequence
@@ -21,19 +23,20 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 #: What is printed where no invocation is being run: at import.
-NO_REQUEST: Final = "-"
+NO_REQUEST: Final = b"-"
 #: Where `logging` is, whatever else is called so: among the user's files, say.
 _STANDARD_LIBRARY: Final = os.path.dirname(os.__file__)  # noqa: PTH120 - pathlib is slow to import
 #: How a handler gets at the logger that its context holds.
 _NAMES: Final = frozenset({"getLogger", "logger"})
 
-_request_id = NO_REQUEST
+#: Of the request that is being answered (`wire.frames`); its id is read by who logs.
+_meta = NO_REQUEST
 
 
-def begin(request_id: str) -> None:
+def begin(meta: bytes) -> None:
     """Name the invocation that log records belong to from now on."""
-    global _request_id  # noqa: PLW0603 - one invocation at a time, by design
-    _request_id = request_id
+    global _meta  # noqa: PLW0603 - one invocation at a time, by design
+    _meta = meta
 
 
 def expect(stream: TextIO, log_level: str) -> None:
@@ -111,5 +114,5 @@ def _set_up(stream: TextIO, log_level: str) -> None:
 
 
 def _name_request(record: logging.LogRecord) -> bool:
-    record.fc_request_id = _request_id
+    record.fc_request_id = request_id_of(_meta)
     return True

@@ -12,18 +12,14 @@ if TYPE_CHECKING:
     from isoruntime.sandbox.walls import Cell, Walls
     from isoruntime.worker.birth import BecomeWorker
     from isoruntime.zygote.keeper import Keeper
-    from isoruntime.zygote.volunteers import Volunteering
 
 
 class Cells:
     """All cells of a zygote; each is taken by one worker at a time."""
 
-    def __init__(
-        self, walls: Walls, volunteering: Volunteering, kept: Collection[int]
-    ) -> None:
+    def __init__(self, walls: Walls, kept: Collection[int]) -> None:
         """`kept` are descriptors that whoever forks workers has to have."""
         self._walls = walls
-        self._volunteering = volunteering
         self._kept = kept
         self._start_keeper: type[Keeper] | None = None
         if walls.policy.is_strict:
@@ -69,13 +65,7 @@ class Cells:
         keeper = self._keepers.get(cell.number)
         if keeper is None:
             assert self._start_keeper is not None
-            self._volunteering.begin()
-            try:
-                keeper = self._start_keeper(
-                    self._walls, cell, become_worker, self._kept
-                )
-            finally:
-                self._volunteering.end()
+            keeper = self._start_keeper(self._walls, cell, become_worker, self._kept)
             self._keepers[cell.number] = keeper
             poll.register(keeper, select.POLLIN)
         return keeper

@@ -1,4 +1,4 @@
-"""Temporary folders: one for every worker, removed with it.
+"""Temporary folders: one for every worker, and what was in it is removed with it.
 
 The folder that holds them belongs to one front end. It is made by the first
 zygote and removed by the last, so that nothing stays behind even when the front
@@ -34,19 +34,8 @@ def make_base(parents: Iterable[str]) -> tuple[str, str]:
     return "", "; ".join(problems)
 
 
-def worker_folder(cell: str, slot: int, uid: int = 0) -> str | None:
-    """Make and return the folder of one worker; None if the disk refuses it.
-
-    It lies in that of its cell, whose name begins with the zygote's pid, for whoever
-    has to clean up after its death. With a `uid` the folder is that user's.
-    """
-    path = _made(f"{cell}/{slot}")
-    if path is not None and uid:
-        os.chown(path, uid, uid)
-    return path
-
-
-def _made(path: str) -> str | None:
+def make(path: str) -> str | None:
+    """Make the folder of a worker, and that of its cell; None if the disk refuses it."""
     try:
         os.mkdir(path, _MODE)  # noqa: PTH102 - pathlib is slow to import
     except FileNotFoundError:

@@ -27,10 +27,11 @@ from isoruntime.worker.main import Worker
 from isoruntime.worker.pipes import Pipes, Places
 from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.cells import Cells
-from isoruntime.zygote.folders import remove, remove_orphaned, worker_folder
+from isoruntime.zygote.folders import remove, remove_orphaned
 from isoruntime.zygote.groups import Groups
 from isoruntime.zygote.volunteers import Volunteering
 from isoruntime.zygote.watchdog import Excess, Watchdog
+from isoruntime.zygote.worker_folders import Folder, WorkerFolders
 
 if TYPE_CHECKING:
     from isoruntime.worker.birth import BecomeWorker
@@ -141,7 +142,7 @@ class _Berth(NamedTuple):
     #: of its control groups
     entrances: list[int]
     #: for its temporary files
-    folder: str | None
+    folder: Folder | None
 
     def close(self) -> None:
         """Give back the descriptors, once the worker and the front end have theirs."""
@@ -165,7 +166,8 @@ class ZygoteServer:
         # Peaks seen before a kill: `ru_maxrss` misses descendants that are not
         # waited for.
         self._peaks_kb: dict[int, int] = {}
-        self._folders: dict[int, str] = {}  # pid -> temporary folder
+        self._folders = WorkerFolders()
+        self._folder_of: dict[int, Folder] = {}  # pid -> for its temporary files
         self._walls = Walls(policy_of(order, front_end))
         self._is_strict = self._walls.policy.is_strict
         self._volunteering = Volunteering()
@@ -174,7 +176,7 @@ class ZygoteServer:
         self._worker = Worker(order, self._places)
         self._users_fds: frozenset[int] = frozenset()
         self._become_worker: BecomeWorker = _nobody
-        self._cells = Cells(self._walls, self._volunteering, self._places.in_order)
+        self._cells = Cells(self._walls, self._places.in_order)
         self._cell_of: dict[int, Cell] = {}  # slot -> where its worker lives
         self._poll = select.poll()
         self._watchdog = Watchdog(order.memory_limit_mb, order.max_processes)
@@ -356,8 +358,12 @@ class ZygoteServer:
             self._end()
 
     def _fork(self, slots: list[int]) -> None:
+        if not slots:
+            return
         berths = [self._make_berth(slot) for slot in slots]
+        self._volunteering.begin()
         born = [(berth, *self._fork_into(berth)) for berth in berths]
+        self._volunteering.end()
         for berth, pid, pidfd in born:
             if pid:
                 self._hand_over(berth, pid, pidfd)
@@ -369,7 +375,7 @@ class ZygoteServer:
             Pipes(split_output=self._order.split_output),
             cell,
             self._groups.open_entrances(self._groups.take(slot)),
-            worker_folder(cell.folder, slot, cell.uid) if cell.folder else None,
+            self._folders.take(cell.folder, slot, cell.uid) if cell.folder else None,
         )
 
     def _fork_into(self, berth: _Berth) -> tuple[int, int]:
@@ -389,7 +395,7 @@ class ZygoteServer:
         self._slots[slot], self._pids[pid] = pid, slot
         self._cell_of[slot] = cell
         if folder is not None:
-            self._folders[pid] = folder
+            self._folder_of[pid] = folder
         return pid, pidfd
 
     def _clear(self, berth: _Berth) -> None:
@@ -397,7 +403,7 @@ class ZygoteServer:
         berth.close()
         self._groups.give_back(berth.slot, was_killed=False)
         if berth.folder is not None:
-            remove(berth.folder)
+            self._folders.give_back(berth.folder)
         if self._is_strict:
             self._cells.abandon(berth.cell)
         else:
@@ -425,15 +431,9 @@ class ZygoteServer:
         # Looked up here, so that the process forked has nothing to do but to call.
         become_worker = self._become_worker
         ends, entrances = berth.pipes.worker, berth.entrances
-        cell, folder = berth.cell, os.fsencode(berth.folder or "")
-        self._volunteering.begin()
-        pid = -1
-        try:
-            # Safe because there is one thread, so nothing is locked by another.
-            pid = os.fork()
-        finally:
-            if pid:
-                self._volunteering.end()
+        cell, folder = berth.cell, berth.folder.encoded if berth.folder else b""
+        # Safe because there is one thread, so nothing is locked by another.
+        pid = os.fork()
         if pid == 0:
             become_worker(ends, entrances, cell, folder)
         return pid
@@ -509,9 +509,9 @@ class ZygoteServer:
             used=0 if excess is None else excess.used,
         )
         self._groups.give_back(slot, was_killed=was_killed)
-        folder = self._folders.pop(pid, None)
+        folder = self._folder_of.pop(pid, None)
         if folder is not None:
-            remove(folder)
+            self._folders.give_back(folder)
 
     def _kill_orphans(self) -> None:
         """Kill what dead workers left behind: every child that is no one of ours.

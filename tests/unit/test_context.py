@@ -40,9 +40,15 @@ SENT = {
 }
 
 
-def context_of(sent: dict[str, str], deadline: float | None = None) -> Context:
-    """Make a context the way a worker does: from what the front end encoded."""
-    return Context("1-2-3", encode_context(sent), deadline)
+def meta_of(
+    sent: dict[str, str], request_id: str = "1-2-3", left_ms: int = -1
+) -> bytes:
+    """Return what the front end sends along with a request."""
+    return b"%b\n%d\n%b" % (request_id.encode(), left_ms, encode_context(sent))
+
+
+def context_of(sent: dict[str, str]) -> Context:
+    return Context(meta_of(sent), 0)
 
 
 @pytest.fixture
@@ -209,7 +215,7 @@ def test_the_logger_is_the_one_whose_records_are_formatted(bare: Context) -> Non
 
 def test_remaining_time_falls_and_is_never_negative() -> None:
     now = 100.0
-    context = Context("id", b"{}", 103.5, clock=lambda: now)
+    context = Context(meta_of({}, left_ms=3500), now, clock=lambda: now)
     assert context.get_remaining_time_in_millis() == 3500
     now = 103.4999
     assert context.get_remaining_time_in_millis() == 0
@@ -230,18 +236,16 @@ def test_no_repr_shows_an_id_or_a_key(full: Context) -> None:
 
 
 def test_what_one_invocation_changes_the_next_does_not_see() -> None:
-    fields_json = encode_context(SENT)
-    first: Any = Context("first", fields_json, None)
+    first: Any = Context(meta_of(SENT, "first"), 0)
     first.credentials.access_key_id = "changed"
     first.function.memory = 0
     first.service.name = "changed"
     first.tracing.span_baggages["more"] = "items"
     first.tracing.span_context = "changed"
     first.region = first.extra = "changed"
-    second = Context("second", fields_json, None)
+    second = Context(meta_of(SENT, "second"), 0)
     # In other bytes, which nobody has read yet.
-    spread_json = json.dumps(json.loads(fields_json), indent=1).encode()
-    untouched = Context("second", spread_json, None)
+    untouched = Context(meta_of(SENT, "second").replace(b"{", b"{ ", 1), 0)
     assert second.to_json() == untouched.to_json()
     assert not hasattr(second, "extra")
 

@@ -59,7 +59,8 @@ def context_from(text: str) -> Context:
     """Return the context that a handler would get."""
     found = headers_of([], text, is_remote=False)
     upper = {name.upper().replace("-", "_"): value for name, value in found.items()}
-    return Context(found.get("x-fc-request-id", ""), encode_context(upper), None)
+    request_id = found.get("x-fc-request-id", "").encode()
+    return Context(b"%b\n-1\n%b" % (request_id, encode_context(upper)), 0)
 
 
 def test_what_a_context_says_of_itself_makes_the_same_context() -> None:
