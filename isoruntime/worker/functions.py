@@ -207,7 +207,7 @@ def _python_functions(order: LoadOrder) -> Functions:
     by_kind: dict[int, Runner] = {}
     handler = load(order.handler) if order.handler else None
     if handler is not None:
-        by_kind[Kind.INVOKE] = _event_runner(handler)
+        by_kind[Kind.INVOKE] = event_runner(handler)
     for kind, name in names.items():
         if name is not None:
             by_kind[kind] = _hook_runner(load(name))
@@ -224,7 +224,8 @@ def _python_functions(order: LoadOrder) -> Functions:
     return functions
 
 
-def _event_runner(handler: Callable[..., Any]) -> Runner:
+def event_runner(handler: Callable[..., Any]) -> Runner:
+    """Return what runs a handler for an event."""
     records.prepare_for(handler)
 
     def run(call: Call) -> Reply:

@@ -158,6 +158,15 @@ class Worker:
             write_frame(self._reply_fd, Kind.READY, NO_NONCE, skipped)
         else:
             os.write(self._reply_fd, _READY)
+        self._answer_all(functions)
+        self._exit(0)
+
+    def practise(self, functions: Functions) -> None:
+        """Answer what is in the pipe of requests, in the zygote, and come back."""
+        self._pid = os.getpid()
+        self._answer_all(functions)
+
+    def _answer_all(self, functions: Functions) -> None:
         read_frame, requests = self._read_frame, self._requests
         wait = functions.wait_for_request
         while True:
@@ -165,7 +174,7 @@ class Worker:
                 self._wait(wait)
             request = read_frame(requests)
             if request is None:
-                self._exit(0)
+                return
             self._acknowledge(request.nonce)
             self._answer(request, functions)
 

@@ -7,7 +7,7 @@ from fcntl import F_DUPFD_CLOEXEC, fcntl
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Sequence
 
 #: The worker's ends of request and reply pipe are moved out of the way of programs
 #: that take low descriptors for granted, and are closed when one is executed.
@@ -34,6 +34,11 @@ class Places:
         self.request_r, self.reply_w, self.trace, self.stdout_w = found[:4]
         #: the same as stdout unless they are split
         self.stderr_w = found[-1] if split_output else self.stdout_w
+
+    def fill(self, ends: Sequence[int]) -> None:
+        """Put other descriptors here; they stay open under their own numbers, too."""
+        for end, place in zip(ends, self.in_order, strict=True):
+            os.dup2(end, place, inheritable=False)
 
 
 class Pipes:

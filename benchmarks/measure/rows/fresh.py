@@ -36,7 +36,7 @@ def measure(session: Session) -> Samples:
     who, seconds = session.contenders, session.seconds
     large = who.isoruntime("ballast.small", "--fresh", ballast_mb=_BALLAST_MB)
     peers = [
-        *who.both("functions.small", "--fresh"),
+        *who.both("handler.handler", "--fresh"),
         large._replace(name=_WITH_BALLAST),
         who.spawn(),
     ]
