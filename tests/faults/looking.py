@@ -69,6 +69,12 @@ def has_settled(server: Server, workers: int = WORKERS) -> bool:
         return False
 
 
+def free_mb(disk: Path) -> float:
+    """Return what can still be written."""
+    found = os.statvfs(disk)
+    return found.f_bavail * found.f_frsize / (1 << 20)
+
+
 def files_below(folder: Path) -> set[str]:
     """Return the files below a folder; one that vanishes meanwhile is not there."""
     return {

@@ -174,7 +174,9 @@ def test_version_2_is_told_all_limits_before_anybody_enters(
     made._limit_memory(str(tmp_path))
     made._limits.append((str(tmp_path), "pids.max", b"32"))
     opened.clear()
-    made.enter(made.take(7))
+    for entrance in made.open_entrances(made.take(7)):
+        os.write(entrance, b"0")
+        os.close(entrance)
     assert [path.name for path in opened if path.parent == group] == files
     texts = [(group / name).read_text() for name in files]
     assert texts == ["1", "0", f"{64 * MB}", "32", "0"]
