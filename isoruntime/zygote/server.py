@@ -151,6 +151,10 @@ class _Berth(NamedTuple):
             os.close(entrance)
 
 
+#: What became of a fork: the worker's pid, and its pidfd or -1; or why there is none.
+_Outcome = tuple[int, int] | OSError
+
+
 class ZygoteServer:
     """Carries out the front end's orders."""
 
@@ -367,11 +371,14 @@ class ZygoteServer:
             return
         berths = [self._make_berth(slot) for slot in slots]
         self._volunteering.begin()
-        born = [(berth, *self._fork_into(berth)) for berth in berths]
+        outcomes = (self._fork_in_cells if self._is_strict else self._fork_here)(berths)
         self._volunteering.end()
-        for berth, pid, pidfd in born:
-            if pid:
-                self._hand_over(berth, pid, pidfd)
+        for berth, outcome in zip(berths, outcomes, strict=True):
+            if isinstance(outcome, OSError):
+                self._clear(berth)
+                self.say("unforked", slot=berth.slot, reason=str(outcome))
+            else:
+                self._settle(berth, *outcome)
 
     def _make_berth(self, slot: int) -> _Berth:
         cell = self._cells.take()
@@ -383,25 +390,57 @@ class ZygoteServer:
             self._folders.take(cell.folder, slot, cell.uid) if cell.folder else None,
         )
 
-    def _fork_into(self, berth: _Berth) -> tuple[int, int]:
-        """Return the worker's pid, 0 if the system refused it, and its pidfd or -1."""
-        slot, cell, folder = berth.slot, berth.cell, berth.folder
-        pidfd = -1
-        try:
-            if self._is_strict:
-                keeper = self._cells.keeper_of(cell, self._become_worker, self._poll)
-                pid, pidfd = keeper.fork(berth.pipes.worker, berth.entrances)
+    def _fork_here(self, berths: list[_Berth]) -> list[_Outcome]:
+        """Fork workers from this process.
+
+        After each fork every page that we write to is copied first. So there is nothing
+        between two of them that could be done before or later.
+        """
+        become_worker, fork = self._become_worker, os.fork
+        given = [
+            (
+                berth.pipes.worker,
+                berth.entrances,
+                berth.cell,
+                berth.folder.encoded if berth.folder else b"",
+            )
+            for berth in berths
+        ]
+        outcomes: list[_Outcome] = []
+        for ends, entrances, cell, folder in given:
+            try:
+                # Safe because there is one thread, so nothing is locked by another.
+                pid = fork()
+            except OSError as error:
+                outcomes.append(error)
+                continue
+            if pid == 0:
+                become_worker(ends, entrances, cell, folder)
+            outcomes.append((pid, -1))
+        return outcomes
+
+    def _fork_in_cells(self, berths: list[_Berth]) -> list[_Outcome]:
+        """Have the keepers of cells fork workers."""
+        outcomes: list[_Outcome] = []
+        for berth in berths:
+            try:
+                keeper = self._cells.keeper_of(
+                    berth.cell, self._become_worker, self._poll
+                )
+                born = keeper.fork(berth.pipes.worker, berth.entrances)
+            except OSError as error:
+                outcomes.append(error)
             else:
-                pid = self._fork_here(berth)
-        except OSError as error:
-            self._clear(berth)
-            self.say("unforked", slot=slot, reason=str(error))
-            return 0, -1
-        self._slots[slot], self._pids[pid] = pid, slot
-        self._cell_of[slot] = cell
-        if folder is not None:
-            self._folder_of[pid] = folder
-        return pid, pidfd
+                outcomes.append((born.pid, born.pidfd))
+        return outcomes
+
+    def _settle(self, berth: _Berth, pid: int, pidfd: int) -> None:
+        """Take note of a worker that was forked, and hand it over."""
+        self._slots[berth.slot], self._pids[pid] = pid, berth.slot
+        self._cell_of[berth.slot] = berth.cell
+        if berth.folder is not None:
+            self._folder_of[pid] = berth.folder
+        self._hand_over(berth, pid, pidfd)
 
     def _clear(self, berth: _Berth) -> None:
         """Take back what was made ready for a worker that cannot be had."""
@@ -431,17 +470,6 @@ class ZygoteServer:
             berth.close()
             if "pidfd" in names:
                 os.close(fds[-1])
-
-    def _fork_here(self, berth: _Berth) -> int:
-        # Looked up here, so that the process forked has nothing to do but to call.
-        become_worker = self._become_worker
-        ends, entrances = berth.pipes.worker, berth.entrances
-        cell, folder = berth.cell, berth.folder.encoded if berth.folder else b""
-        # Safe because there is one thread, so nothing is locked by another.
-        pid = os.fork()
-        if pid == 0:
-            become_worker(ends, entrances, cell, folder)
-        return pid
 
     def _hear_keeper(self, fd: int) -> None:
         """Take note that the worker in a cell has ended, or that the cell has."""
