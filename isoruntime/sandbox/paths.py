@@ -210,6 +210,55 @@ def existing(grants: Grants) -> Grants:
     return Grants(*found)
 
 
+def within(zygote: Grants, workers: Grants) -> Grants:
+    """Return the least that rules have to grant to who is under the zygote's already.
+
+    Rules only take away. What the zygote is denied its workers are too, whatever their own
+    rules say; what they may not do and the zygote may is for theirs to deny. So these
+    grant folders as large as can be had without any of that: a tenth of the rules, each
+    of which the kernel copies for each worker.
+    """
+    own = {_real(path) for path in (*zygote.write, *zygote.pruned)}
+    own -= {_real(path) for path in workers.write}
+    wide: list[str] = []
+    narrow: list[list[str]] = [[], []]
+    known: dict[str, tuple[str, str]] = {}
+    for paths, kept in zip((workers.read, workers.write), narrow, strict=True):
+        for path in paths:
+            widest = _widest(path, own, known)
+            if widest:
+                wide.append(widest)
+            else:
+                kept.append(path)
+    read, write = narrow
+    return workers._replace(read=tuple(read), write=_once([*wide, *write]))
+
+
+def _widest(path: str, avoided: set[str], known: dict[str, tuple[str, str]]) -> str:
+    """Return the largest folder with a path in it and nothing of `avoided`, if any.
+
+    Most paths are in few folders: `known` is what was found out about these.
+    """
+    folder, _, name = path.rpartition("/")
+    if folder not in known:
+        real = _real(folder or "/").rstrip("/")
+        known[folder] = real, _widest_of_real(real, avoided)
+    real, widest = known[folder]
+    found = f"{real}/{name}"
+    if os.path.islink(found):  # noqa: PTH114 - pathlib is slow to import
+        return _widest_of_real(_real(found), avoided)
+    return widest or _widest_of_real(found, avoided)
+
+
+def _widest_of_real(path: str, avoided: set[str]) -> str:
+    at = ""
+    for name in path.split("/")[1:]:
+        at += f"/{name}"
+        if not _holds_private(at, avoided):
+            return at
+    return ""
+
+
 def code_is_writable(grants: Grants, code_dir: str) -> bool:
     """Tell whether the code lies where it may be written, in /tmp for example."""
     return _is_below_any(code_dir, grants.write)

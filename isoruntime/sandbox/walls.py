@@ -114,6 +114,8 @@ class Walls:
         self._has_landlock = False
         # What all workers may reach.
         self._grants: landlock.Grants | None = None
+        # What rules have to grant those who are under the zygote's already.
+        self._grants_within = paths.NO_GRANTS
         # What each worker does, made ready by whoever forks it.
         self._ready: dict[str, _libc.Ready] = {}
 
@@ -208,6 +210,7 @@ class Walls:
                 workers, policy.code_dir, policy.temp_base, cgroups
             )
             self._has_landlock = self._attempt("landlock", self._restrict, grants)
+            self._grants_within = paths.within(grants, workers)
         if self._program:
             self._attempt("seccomp", seccomp.install, self._program)
 
@@ -237,7 +240,10 @@ class Walls:
             os.chown(folder, uid, uid)
         cell = Cell(number, folder, uid)
         if self._has_landlock and not policy.is_strict:
-            cell = self._with_rules(cell, self.grants_for(folder))
+            grants = self._grants_within
+            if folder:
+                grants = grants._replace(write=(*grants.write, folder))
+            cell = self._with_rules(cell, grants)
         return cell
 
     def _with_rules(self, cell: Cell, grants: landlock.Grants) -> Cell:

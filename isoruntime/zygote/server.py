@@ -463,7 +463,7 @@ class ZygoteServer:
             pass
         message = protocol.encode("forked", slot=berth.slot, pid=pid, has=names)
         try:
-            socket.send_fds(self._control, [message], fds)
+            protocol.send_with_descriptors(self._control, message, fds)
         except OSError:
             self._end()
         finally:
