@@ -191,7 +191,7 @@ def test_who_leaves_while_served_is_still_held_to_the_limit(serve: Serve) -> Non
 
 
 @pytest.mark.parametrize(
-    ("workers", "queue"), [(32, 100), (8, 90)], ids=["room for all", "refusals"]
+    ("workers", "queue"), [(32, 100), (8, 40)], ids=["room for all", "refusals"]
 )
 def test_ten_thousand_at_once_are_each_answered_once(
     serve: Serve, workers: int, queue: int

@@ -38,6 +38,20 @@ def test_one_who_gives_up_all_has_none_left() -> None:
 
 
 @needs_some
+def test_the_call_made_ready_beforehand_gives_up_as_much() -> None:
+    def give_up() -> list[object]:
+        # Who could still narrow the bounds has more to do than one call.
+        unready = capabilities.ready_to_drop_all()
+        capabilities.keep(capabilities.ZYGOTE)
+        drop_all = capabilities.ready_to_drop_all()
+        assert drop_all is not None
+        return [unready is None, drop_all(), sorted(capabilities.held())]
+
+    could_narrow = "SETPCAP" in capabilities.held()
+    assert in_child(give_up) == [could_narrow, 0, []]
+
+
+@needs_some
 def test_a_program_started_later_gets_nothing_back() -> None:
     if "SETPCAP" not in capabilities.held():
         pytest.skip("CAP_SETPCAP is missing: only no_new_privs holds")

@@ -85,6 +85,43 @@ def test_a_zygote_may_do_its_own_work_besides() -> None:
     assert set(worker("/code").read) <= set(grants.read)
 
 
+def covers(granted: tuple[str, ...], path: str) -> bool:
+    real = os.path.realpath(path)
+    return any(f"{real}/".startswith(f"{one.rstrip('/')}/") for one in granted)
+
+
+@pytest.mark.parametrize("code", ["/code", "/var/www/site", "/tmp/code"])
+def test_within_the_zygotes_rules_few_of_its_own_keep_a_worker_where_it_belongs(
+    code: str,
+) -> None:
+    temp, group = "/var/cache/isoruntime-1", "/sys/fs/cgroup/pids/isoruntime-1"
+    workers = paths.existing(worker(code))
+    workers = workers._replace(read=(*workers.read, code))
+    zygote = paths.for_zygote(workers, code, temp, [group])
+    granted = paths.within(zygote, workers)
+    for path in workers.write:
+        assert covers(granted.write, path), path
+    for path in workers.read:
+        assert covers((*granted.write, *granted.read), path), path
+    # What is the zygote's alone.
+    for path in {temp, group, code}:
+        is_writable = covers(workers.write, path)
+        assert covers(granted.write, path) == is_writable, path
+    assert len((*granted.read, *granted.write)) < 30
+
+
+def test_within_the_zygotes_rules_a_link_is_granted_where_it_leads(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b", "own"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "b")
+    workers = Grants((f"{tmp_path}/a/link",), ())
+    zygote = Grants(workers.read, (f"{tmp_path}/own", f"{tmp_path}/a/x"))
+    granted = paths.within(zygote, workers)
+    assert granted == Grants((), (f"{os.path.realpath(tmp_path)}/b",))
+
+
 def test_code_at_the_root_gives_nothing_else_away(tmp_path: Path) -> None:
     grants = worker("/")
     assert "/" not in (*grants.read, *grants.write)

@@ -1,0 +1,103 @@
+"""`--fresh`: what one worker leaves, and what an import has done, the next one never meets."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Serve
+
+_LEAVES = """
+import os, stat
+from pathlib import Path
+
+WAYS = {
+    "nothing": lambda folder: None,
+    "file": lambda folder: (folder / "left").write_text("secret"),
+    "folder": lambda folder: (folder / "a" / "b").mkdir(parents=True),
+    "mode": lambda folder: folder.chmod(0o777),
+}
+
+def handler(event, context):
+    folder = Path(os.environ["TMPDIR"])
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    # The code, where that lies below it.
+    names = {one.name for one in folder.iterdir()} - set(os.getcwd().split("/"))
+    found = {"names": sorted(names), "mode": oct(mode)}
+    WAYS[event.decode()](folder)
+    return found
+"""
+
+
+@pytest.mark.parametrize("profile", ["off", "standard", "strict"])
+def test_the_next_one_finds_its_folder_empty(
+    serve: Serve, tmp_path: Path, profile: str
+) -> None:
+    (tmp_path / "leaves.py").write_text(_LEAVES)
+    options = ("--fresh", "--max-workers", "2", "--sandbox", profile)
+    server = serve("leaves.handler", *options, code_dir=tmp_path)
+    mode = "0o1777" if profile == "strict" else "0o700"
+    for way in ["nothing", "file", "folder", "mode"] * 3:
+        assert server.invoke(way).json() == {"names": [], "mode": mode}, way
+
+
+_DESCRIPTORS = """
+import os
+
+def handler(event, context):
+    found = {}
+    for number in map(int, os.listdir("/proc/self/fd")):
+        try:
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            continue
+    return found
+"""
+
+
+def test_it_has_its_pipes_and_nothing_else(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "descriptors.py").write_text(_DESCRIPTORS)
+    server = serve("descriptors.handler", "--fresh", code_dir=tmp_path)
+    for _ in range(10):
+        found = server.invoke("").json()
+        kinds = {
+            int(number): re.sub(r"\W.*", "", at[1:]) for number, at in found.items()
+        }
+        pipes = dict.fromkeys([1, 2, 200, 201, 203], "ipe")
+        assert kinds == pipes | {0: "dev", 202: "memfd"}
+
+
+_TIDY = """
+import faulthandler, os, signal, sys, tempfile
+
+faulthandler.enable(file=sys.__stderr__)
+before = tempfile.gettempdir()
+os.close(0)
+os.environ = dict(os.environ)
+
+def handler(event, context):
+    if event == b"crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    print("read", os.read(0, 1))
+    return [tempfile.gettempdir() == os.environ["TMPDIR"] != before]
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--fresh",)], ids=["reused", "fresh"])
+def test_what_an_import_did_to_its_process_is_put_right(
+    serve: Serve, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "tidy.py").write_text(textwrap.dedent(_TIDY))
+    server = serve("tidy.handler", *options, code_dir=tmp_path)
+    for _ in range(3):
+        reply = server.invoke("")
+        assert reply.json() == [True]
+    server.wait_for_line("read b''")
+    crashed = server.invoke("crash")
+    assert crashed.error_type == "ProcessExitedError"
+    # Where it was goes to our trace, not where the import wanted it.
+    server.wait_for_line("tidy.py")
+    assert server.invoke("").json() == [True]
