@@ -8,6 +8,7 @@ system calls are the same on every architecture.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 from functools import partial
@@ -70,8 +71,8 @@ def _check(result: int) -> int:
         OSError: it was -1. errno counts only then: a call that works leaves it alone.
     """
     if result == -1:
-        errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno))
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
     return result
 
 
@@ -262,15 +263,21 @@ def ready_for_landlock(ruleset: int) -> Ready:
     return _ready("syscall", number, ctypes.c_int(ruleset), ctypes.c_uint(0))
 
 
-def ready_to_look_for_children() -> Ready:
+def ready_to_look_for_children() -> Ready | None:
     """Prepare a look whether this process has any child; nothing becomes of one.
 
-    It returns -1 if there is none, living or dead, of any of its threads.
+    It returns -1 if there is none, living or dead, of any of its threads. Return None
+    where the kernel does not tell.
     """
     told = ctypes.byref(ctypes.create_string_buffer(_BYTES_OF_SIGINFO))
-    options = os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL
-    integers = ctypes.c_int(_P_ALL), ctypes.c_int(0)
-    return _ready("waitid", *integers, told, ctypes.c_int(options))
+    words = ctypes.c_int(_P_ALL), ctypes.c_int(0), told
+    options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    # Linux before 4.7 does not know the last of them.
+    for known in (options | _WALL, options):
+        found = _libc.waitid(*words, known)
+        if found == 0 or ctypes.get_errno() == errno.ECHILD:
+            return _ready("waitid", *words, ctypes.c_int(known))
+    return None
 
 
 def overwrite(address: int, length: int) -> None:

@@ -44,10 +44,11 @@ class Processes:
 
     def look(self) -> tuple[bool, int]:
         """Return whether any is alive, and how many have ended unheard."""
-        if self._has_children() < 0:
+        has_children = self._has_children
+        if has_children is not None and has_children() < 0:
             return False, 0
         found = self._children()
-        if not found and self._has_children() == 0:
+        if not found and has_children is not None and has_children() == 0:
             # It cannot be seen: no descriptor is left to look with.
             return True, 0
         if self._own in found:

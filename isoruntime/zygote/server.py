@@ -254,7 +254,7 @@ class ZygoteServer:
         """Take orders and reap, until the front end is gone."""
         if self._order.temp_base:
             remove_orphaned(self._order.temp_base)
-        if self._order.serves_once and self._order.preload:
+        if self._is_practice_worthwhile():
             # Only here: it takes a millisecond of the start, and saves each fork a tenth.
             from isoruntime.worker.practice import practise
 
@@ -278,6 +278,12 @@ class ZygoteServer:
                 self._look_for_victims()
             if self._is_watching and time.monotonic() >= self._next_sample_at:
                 self._sample()
+
+    def _is_practice_worthwhile(self) -> bool:
+        """Tell whether workers will do for one event what can be done beforehand."""
+        order = self._order
+        runs_handler = order.preload and order.handler and not order.chaos
+        return order.serves_once and bool(runs_handler)
 
     def _act_on(self, fd: int) -> None:
         if fd == self._control.fileno():
