@@ -1,7 +1,7 @@
 """The C library calls that Python has no function for; the only use of ctypes.
 
 Numbers come from the kernel's own headers (linux/prctl.h, linux/capability.h,
-linux/landlock.h, linux/seccomp.h, linux/sched.h, sys/mount.h). Those of Landlock's
+linux/landlock.h, linux/seccomp.h, linux/sched.h, sys/mount.h, asm/mman.h). Those of Landlock's
 system calls are the same on every architecture.
 """
 
@@ -37,6 +37,8 @@ _SYS_LANDLOCK_RESTRICT_SELF: Final = 446
 _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
+
+_MADV_COLLAPSE: Final = 25
 
 #: `waitid`: any child, also one that does not say SIGCHLD when it ends.
 _P_ALL: Final = 0
@@ -218,6 +220,28 @@ def mount(
 def unmount(target: str, flags: int) -> None:
     """Detach what was mounted last at `target` (man 2 umount)."""
     _check(_libc.umount2(os.fsencode(target), flags))
+
+
+def resident_share(address: int, length: int) -> float:
+    """Return how much of some memory of this process is there (man 2 mincore).
+
+    Raises:
+        OSError: it is not mapped.
+    """
+    pages = length // os.sysconf("SC_PAGE_SIZE")
+    seen = (ctypes.c_ubyte * pages)()
+    _check(_libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(length), seen))
+    return sum(page & 1 for page in seen) / pages
+
+
+def collapse(address: int, length: int) -> None:
+    """Put memory of this process into huge pages (man 2 madvise, MADV_COLLAPSE).
+
+    Raises:
+        OSError: EINVAL, the kernel is older than 6.1; ENOMEM or EAGAIN, there is none.
+    """
+    place = ctypes.c_void_p(address), ctypes.c_size_t(length)
+    _check(_libc.madvise(*place, _MADV_COLLAPSE))
 
 
 # For processes that were just forked: each page that one writes to has to be copied first,

@@ -29,6 +29,7 @@ from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.cells import Cells
 from isoruntime.zygote.folders import remove, remove_orphaned
 from isoruntime.zygote.groups import Groups
+from isoruntime.zygote.huge_pages import HugePages
 from isoruntime.zygote.volunteers import Volunteering
 from isoruntime.zygote.watchdog import Excess, Watchdog
 from isoruntime.zygote.worker_folders import Folder, WorkerFolders
@@ -175,6 +176,8 @@ class ZygoteServer:
         self._walls = Walls(policy_of(order, front_end))
         self._is_strict = self._walls.policy.is_strict
         self._volunteering = Volunteering()
+        # Where nothing is forked but at times there is nothing to gain.
+        self._huge_pages = HugePages() if order.serves_once else None
         self._places = Places(split_output=order.split_output)
         #: what every worker begins as
         self._worker = Worker(order, self._places)
@@ -385,6 +388,8 @@ class ZygoteServer:
                 self.say("unforked", slot=berth.slot, reason=str(outcome))
             else:
                 self._settle(berth, *outcome)
+        if self._huge_pages is not None:
+            self._huge_pages.make_one()
 
     def _make_berth(self, slot: int) -> _Berth:
         cell = self._cells.take()

@@ -101,3 +101,25 @@ def test_what_an_import_did_to_its_process_is_put_right(
     # Where it was goes to our trace, not where the import wanted it.
     server.wait_for_line("tidy.py")
     assert server.invoke("").json() == [True]
+
+
+_LARGE = """
+OBJECTS = [bytes([number & 0xFF]) * 1000 for number in range(48_000)]
+
+def handler(event, context):
+    number = int(event)
+    OBJECTS[number] = b"changed"
+    return [len(OBJECTS), len(OBJECTS[number]), len(OBJECTS[number + 1])]
+"""
+
+
+def test_a_large_import_is_the_same_for_every_worker(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """Its memory is put into huge pages meanwhile, one after each batch of forks."""
+    (tmp_path / "large.py").write_text(_LARGE)
+    server = serve("large.handler", "--fresh", code_dir=tmp_path)
+    for number in range(150):
+        # What the last one changed is as it was.
+        assert server.invoke(str(number)).json() == [48_000, 7, 1000]
+        assert server.invoke(str(number + 1)).json() == [48_000, 7, 1000]
