@@ -49,11 +49,9 @@ def install(log_level: str) -> None:
 
 def flush() -> None:
     """Hand on what was written past our streams, to `sys.stdout.buffer` say."""
-    # The same two, mostly; user code may set None.
-    streams = {sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr}
-    for stream in streams:
+    for stream in (sys.__stdout__, sys.__stderr__, sys.stdout, sys.stderr):
         try:
-            stream.flush()  # type: ignore[union-attr]
+            stream.flush()  # type: ignore[union-attr]  # user code may set None
         except (OSError, ValueError, AttributeError):
             continue  # user code closed or replaced it, which is its own affair
 

@@ -35,6 +35,7 @@ def test_a_worker_that_breaks_its_channel_costs_one_call(
     "event",
     [
         "replace the streams",
+        "collect the output",
         "point stdout elsewhere",
         "read stdin",
         "change the directory",

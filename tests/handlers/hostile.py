@@ -24,6 +24,20 @@ def replace_streams() -> None:
     sys.stdout = sys.stderr = sys.stdin = None
 
 
+class _List(list[str]):
+    """Takes what is printed, and cannot be hashed."""
+
+    def write(self, text: str) -> None:
+        self.append(text)
+
+    def flush(self) -> None:
+        """There is nothing to hand on."""
+
+
+def collect_output() -> None:
+    sys.stdout = sys.stderr = _List()  # type: ignore[assignment]
+
+
 def point_stdout_elsewhere() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -43,6 +57,7 @@ WAYS = {
     "close everything": close_everything,
     "write everywhere": write_everywhere,
     "replace the streams": replace_streams,
+    "collect the output": collect_output,
     "point stdout elsewhere": point_stdout_elsewhere,
     "read stdin": read_stdin,
     "change the directory": change_directory,
