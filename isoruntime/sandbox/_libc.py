@@ -40,8 +40,7 @@ _CAPABILITY_VERSION_3: Final = 0x20080522
 
 _MADV_COLLAPSE: Final = 25
 
-#: `waitid`: any child, also one that does not say SIGCHLD when it ends.
-_P_ALL: Final = 0
+#: `waitid`: also a child that does not say SIGCHLD when it ends.
 _WALL: Final = 0x40000000
 _BYTES_OF_SIGINFO: Final = 128
 
@@ -294,7 +293,7 @@ def ready_to_look_for_children() -> Ready | None:
     where the kernel does not tell.
     """
     told = ctypes.byref(ctypes.create_string_buffer(_BYTES_OF_SIGINFO))
-    words = ctypes.c_int(_P_ALL), ctypes.c_int(0), told
+    words = ctypes.c_int(os.P_ALL), ctypes.c_int(0), told
     options = os.WEXITED | os.WNOHANG | os.WNOWAIT
     # Linux before 4.7 does not know the last of them.
     for known in (options | _WALL, options):

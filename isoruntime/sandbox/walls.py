@@ -205,12 +205,13 @@ class Walls:
         policy = self.policy
         self._attempt("rlimits", self._limit)
         if self._has_landlock:
-            workers = self.grants_for("")
+            workers = self.worker_grants()
             grants = paths.for_zygote(
                 workers, policy.code_dir, policy.temp_base, cgroups
             )
             self._has_landlock = self._attempt("landlock", self._restrict, grants)
-            self._grants_within = paths.within(grants, workers)
+            if self._has_landlock:
+                self._grants_within = paths.within(grants, workers)
         if self._program:
             self._attempt("seccomp", seccomp.install, self._program)
 
@@ -277,8 +278,8 @@ class Walls:
         self.skipped.pop("landlock", None)
         return self._with_rules(cell, grants)
 
-    def grants_for(self, folder: str) -> landlock.Grants:
-        """Return what a worker may reach whose own folder this is; empty for none."""
+    def worker_grants(self) -> landlock.Grants:
+        """Return what a worker may reach, but for a folder of its own."""
         if self._grants is None:
             # Once: to find out takes longer than to fork a worker.
             policy = self.policy
@@ -287,9 +288,7 @@ class Walls:
                 policy.code_dir, inside, policy.allow_read, policy.allow_write
             )
             self._grants = paths.existing(grants)
-        if not folder:
-            return self._grants
-        return self._grants._replace(write=(*self._grants.write, folder))
+        return self._grants
 
     # In a worker.
 

@@ -84,6 +84,7 @@ def ready_for_birth(  # noqa: C901 - one step after another
                 continue
         setsid()
         become_subreaper()
+        # Not `places.fill`, which would be a dozen pages more.
         for end, place in zip(ends, in_order):  # noqa: B905 - they are as many
             dup2(end, place, False)
         dup2(stdout_w, 1)

@@ -231,10 +231,8 @@ class Context(_Attributes):
         """Make the attributes, but for those that the handler has set."""
         if getattr(self, "_is_filled", True):
             return
-        request_id, values = (
-            request_id_of(self._meta),
-            _values_of(fields_of(self._meta)),
-        )
+        request_id = request_id_of(self._meta)
+        values = _values_of(fields_of(self._meta))
         made = {
             "request_id": request_id,
             "requestId": request_id,

@@ -96,8 +96,12 @@ class Worker:
         """
         self._pid = os.getpid()
         self._skipped = skipped
-        if skipped and self._order.sandbox == "strict":
-            self._refuse_without(REQUIRED)
+        if (
+            skipped
+            and self._order.sandbox == "strict"
+            and not REQUIRED.isdisjoint(skipped)
+        ):
+            self._refuse()
         self._serve(self.functions or self._load())
 
     def _acknowledge(self, nonce: bytes) -> None:
@@ -125,10 +129,8 @@ class Worker:
         except SystemExit as error:
             return self._leave(error)
 
-    def _refuse_without(self, required: frozenset[str]) -> None:
+    def _refuse(self) -> NoReturn:
         """Say which walls are missing, and end: nobody's code runs without them."""
-        if required.isdisjoint(self._skipped):
-            return
         reasons = "; ".join(f"{name}: {why}" for name, why in self._skipped.items())
         message = f"--sandbox strict cannot be kept: {reasons}"
         error = LoadError("RuntimeFault", message, [])

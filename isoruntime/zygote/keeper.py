@@ -255,7 +255,7 @@ class _Keep:
         self._walls = walls
         self._cell = cell
         self._become_worker = become_worker
-        self._grants = grants = walls.grants_for("")
+        self._grants = grants = walls.worker_grants()
         exposed = (*grants.read, *grants.write)
         self._inside = namespaces.Inside(
             namespaces.Furniture(walls.policy.code_dir, exposed)

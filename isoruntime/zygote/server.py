@@ -174,7 +174,6 @@ class ZygoteServer:
         self._folders = WorkerFolders()
         self._folder_of: dict[int, Folder] = {}  # pid -> for its temporary files
         self._walls = Walls(policy_of(order, front_end))
-        self._is_strict = self._walls.policy.is_strict
         self._volunteering = Volunteering()
         # Where nothing is forked but at times there is nothing to gain.
         self._huge_pages = HugePages() if order.serves_once else None
@@ -380,7 +379,8 @@ class ZygoteServer:
             return
         berths = [self._make_berth(slot) for slot in slots]
         self._volunteering.begin()
-        outcomes = (self._fork_in_cells if self._is_strict else self._fork_here)(berths)
+        is_strict = self._walls.policy.is_strict
+        outcomes = (self._fork_in_cells if is_strict else self._fork_here)(berths)
         self._volunteering.end()
         for berth, outcome in zip(berths, outcomes, strict=True):
             if isinstance(outcome, OSError):
@@ -459,7 +459,7 @@ class ZygoteServer:
         self._groups.give_back(berth.slot, was_killed=False)
         if berth.folder is not None:
             self._folders.give_back(berth.folder)
-        if self._is_strict:
+        if self._walls.policy.is_strict:
             self._cells.abandon(berth.cell)
         else:
             self._cells.give_back(berth.cell)
@@ -512,7 +512,7 @@ class ZygoteServer:
 
     def _end_worker(self, pid: int) -> None:
         """SIGKILL a worker with all its descendants."""
-        if self._is_strict:
+        if self._walls.policy.is_strict:
             # Its keeper ends the rest of the cell at once, in one call: nobody has to
             # be found, and nobody can be forked meanwhile.
             tree.send(pid, signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from pathlib import Path
 
@@ -42,32 +41,6 @@ def test_the_next_one_finds_its_folder_empty(
     mode = "0o1777" if profile == "strict" else "0o700"
     for way in ["nothing", "file", "folder", "mode"] * 3:
         assert server.invoke(way).json() == {"left": [], "mode": mode}, way
-
-
-_DESCRIPTORS = """
-import os
-
-def handler(event, context):
-    found = {}
-    for number in map(int, os.listdir("/proc/self/fd")):
-        try:
-            found[number] = os.readlink(f"/proc/self/fd/{number}")
-        except OSError:
-            continue
-    return found
-"""
-
-
-def test_it_has_its_pipes_and_nothing_else(serve: Serve, tmp_path: Path) -> None:
-    (tmp_path / "descriptors.py").write_text(_DESCRIPTORS)
-    server = serve("descriptors.handler", "--fresh", code_dir=tmp_path)
-    for _ in range(10):
-        found = server.invoke("").json()
-        kinds = {
-            int(number): re.sub(r"\W.*", "", at[1:]) for number, at in found.items()
-        }
-        pipes = dict.fromkeys([1, 2, 200, 201, 203], "ipe")
-        assert kinds == pipes | {0: "dev", 202: "memfd"}
 
 
 _TIDY = """

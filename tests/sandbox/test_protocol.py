@@ -100,6 +100,17 @@ def test_a_worker_has_its_own_descriptors_and_its_children_have_none(
     assert [_without_numbers(one) for one in opened["child"]] == expected
 
 
+def test_a_worker_that_serves_once_has_no_more_than_its_pipes(
+    serve: Serve, profile: str
+) -> None:
+    server = start(serve, profile, "--fresh")
+    for _ in range(10):
+        opened = ask(server, "descriptors").json()
+        # Nobody looks at its memory afterwards.
+        found = [_without_numbers(one) for one in opened["worker"]]
+        assert found == _OF_A_WORKER[:-1]
+
+
 def _without_numbers(line: str) -> str:
     line = re.sub(r"pipe:\[\d+\]", "pipe:", line)
     return re.sub(r"/proc/\d+/", "/proc/N/", line)

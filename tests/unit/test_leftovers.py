@@ -14,7 +14,6 @@ import pytest
 from isoruntime.sandbox import _libc
 from isoruntime.worker.leftovers import Processes
 from tests.sandbox.children import in_child
-from tests.waiting import wait_until
 
 
 def seen(prepare: Callable[[], Any]) -> Any:
@@ -43,16 +42,11 @@ def sleeper() -> int:
     return pid
 
 
-def has_ended(pid: int) -> bool:
-    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    return found is not None
-
-
 def corpse() -> int:
     pid = os.fork()
     if pid == 0:
         os._exit(0)
-    wait_until(lambda: has_ended(pid), 5, "its end")
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     return pid
 
 
