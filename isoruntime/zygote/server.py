@@ -576,7 +576,10 @@ class ZygoteServer:
         """Leave nothing behind, and go."""
         tree.end_children()
         self._groups.close()
-        has_heir = self._is_dismissed or os.getppid() == self._front_end
+        front_end = self._front_end
+        # One that is ending closes its socket a moment before it is nobody's parent.
+        is_there = os.getppid() == front_end and not tree.is_killed(front_end)
+        has_heir = self._is_dismissed or is_there
         if self._order.temp_base and not has_heir:
             # Nobody else is left who could. The front end may have other zygotes, whose
             # workers have their folders in there.
