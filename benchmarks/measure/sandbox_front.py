@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import socket
 import sys
 import time
 from typing import Any, Final, NamedTuple
@@ -66,8 +65,7 @@ class Front:
         self._control.sendall(protocol.encode(kind, **fields))
 
     def _hear(self) -> tuple[str, dict[str, Any], list[int]]:
-        most = len(protocol.DESCRIPTORS)
-        data, fds, _, _ = socket.recv_fds(self._control, protocol.MAX_MESSAGE, most)
+        data, fds = protocol.receive_with_descriptors(self._control)
         if not data:
             raise Failed(f"the zygote has ended: {os.read(self._output_r, 4096)!r}")
         return (*protocol.decode(data), fds)
@@ -99,7 +97,7 @@ class Front:
 
     def _fork(self) -> dict[str, int]:
         self._slot += 1
-        self._say("fork", slot=self._slot)
+        self._say("fork", slots=[self._slot])
         fields, fds = self._expect("forked")
         return dict(zip(fields["has"], fds, strict=True))
 

@@ -43,6 +43,10 @@ class Phase(enum.Enum):
     PRE_STOP = "PreStop"
     PRE_FREEZE = "PreFreeze"
 
+    # By identity, for tables looked into on the way of every invocation: the hash of an
+    # Enum is a function in Python.
+    __hash__ = object.__hash__
+
 
 FRAME_KINDS: Final = {
     Phase.INVOKE: Kind.INVOKE,

@@ -9,9 +9,10 @@ others can go.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
-from itertools import count
+from itertools import count, islice
 from typing import Protocol
 
 from isoruntime.contract.encoding import with_last_words
@@ -146,6 +147,7 @@ class WorkerPool:
         self.booting = 0
         self._shrink_timer: Timer | None = None
         self._fork_timer: Timer | None = None
+        self._due_timer: Timer | None = None
         self._is_stopping = False
         self._when_empty: Callable[[], object] | None = None
         self._goodbye: Timer | None = None
@@ -314,19 +316,54 @@ class WorkerPool:
             self.trial = None
         else:
             self.booting -= 1
-        if worker.boot_timer is not None:
-            worker.boot_timer.cancel()
-            worker.boot_timer = None
 
     def _send_off(self, worker: Worker) -> None:
         worker.say_goodbye()
-        slot, zygote = worker.slot, worker.zygote
+        self._expect(worker, _GOODBYE_S, self._hurry)
 
-        def kill_if_there() -> None:
-            if slot in self.workers:
-                zygote.kill_worker(slot)
+    # What workers should do in time. One timer for all: three for each would be a good
+    # part of what one costs that serves once.
 
-        self._loop.call_later(_GOODBYE_S, kill_if_there)
+    def _expect(
+        self, worker: Worker, within_s: float, otherwise: Callable[[Worker], object]
+    ) -> None:
+        """Call `otherwise` with this worker, unless more is heard of it in time."""
+        worker.due_at = due_at = self._loop.now() + within_s
+        worker.when_due = otherwise
+        self._watch_due(due_at)
+
+    def _watch_due(self, due_at: float) -> None:
+        timer = self._due_timer
+        if timer is not None and timer.is_armed:
+            if timer.at <= due_at:
+                return
+            timer.cancel()
+        delay_s = max(0.0, due_at - self._loop.now())
+        self._due_timer = self._loop.call_later(delay_s, self._look_who_is_due)
+
+    def _look_who_is_due(self) -> None:
+        now = self._loop.now()
+        for worker in list(self.workers.values()):
+            if worker.due_at <= now:
+                worker.due_at = math.inf
+                worker.when_due(worker)
+        due_at = min(
+            (worker.due_at for worker in self.workers.values()), default=math.inf
+        )
+        if due_at < math.inf:
+            self._watch_due(due_at)
+
+    def _hurry(self, worker: Worker) -> None:
+        """End a worker that was sent off and is still there."""
+        worker.zygote.kill_worker(worker.slot)
+        self._expect(worker, _REPORT_S, self._give_up_on)
+
+    def _give_up_on(self, worker: Worker) -> None:
+        """Go on without the report of a worker that has ended."""
+        if worker.is_alive:
+            self._expect(worker, _REPORT_S, self._give_up_on)
+        else:
+            self._bury(worker, ExitReport(ExitStatus()))
 
     # How many?
 
@@ -347,9 +384,8 @@ class WorkerPool:
             missing = self._worth_importing(missing)
         is_urgent = waiting or existing < size.min_workers
         if is_urgent or missing >= min(self._spares, size.max_workers) // 2:
-            for _ in range(missing):
-                self.booting += 1
-                self._fork(zygote, self.supervisor.boot_limit_s)
+            self.booting += max(0, missing)
+            self._fork(zygote, missing, self.supervisor.boot_limit_s)
         self._watch_surplus()
 
     @property
@@ -369,25 +405,28 @@ class WorkerPool:
         # that may not: one that fails would make the handler fail.
         return 0 if self.supervisor.is_code_in_doubt else missing
 
-    def _fork(self, zygote: Zygote, limit_s: float) -> Worker:
-        slot = next(self._slots)
-        worker = Worker(slot, zygote, self._loop, self, self._max_body)
-        self.workers[slot] = worker
-        zygote.fork(slot)
+    def _fork(self, zygote: Zygote, number: int, limit_s: float) -> list[Worker]:
+        workers: list[Worker] = []
 
-        def give_up() -> None:
+        def give_up(worker: Worker) -> None:
             if worker.state is WorkerState.BOOTING:
                 self._boot_too_slow(worker, limit_s)
 
-        worker.boot_timer = self._loop.call_later(limit_s, give_up)
-        return worker
+        for slot in islice(self._slots, max(0, number)):
+            worker = Worker(slot, zygote, self._loop, self, self._max_body)
+            self.workers[slot] = worker
+            workers.append(worker)
+            self._expect(worker, limit_s, give_up)
+        if workers:
+            zygote.fork([worker.slot for worker in workers])
+        return workers
 
     # Successors.
 
     def try_out(self, zygote: Zygote, limit_s: float) -> None:
         """Fork a successor's first worker, and tell whether it loads within the limit."""
         if not self._is_stopping:
-            self.trial = self._fork(zygote, limit_s)
+            (self.trial,) = self._fork(zygote, 1, limit_s)
 
     def end_trial(self) -> None:
         """End the successor's first worker: the successor is given up."""
@@ -529,15 +568,11 @@ class WorkerPool:
 
     def worker_vanished(self, worker: Worker) -> None:
         """Note a death; the zygote's report of it is on its way, or lost."""
-
-        def report_is_lost() -> None:
-            if worker.state is not WorkerState.DEAD:
-                self._bury(worker, ExitReport(ExitStatus()))
-
-        self._loop.call_later(_REPORT_S, report_is_lost)
+        self._expect(worker, _REPORT_S, self._give_up_on)
 
     def _bury(self, worker: Worker, report: ExitReport) -> None:
         del self.workers[worker.slot]
+        worker.due_at = math.inf
         was = worker.state
         is_trial = worker is self.trial
         if was is WorkerState.BUSY:
@@ -561,7 +596,9 @@ class WorkerPool:
         if error is not None and self.demand is not None:
             # The last one that could have served those who wait.
             self.demand.handler_unavailable(error)
-        self.balance()
+        if was is not WorkerState.DOOMED:
+            # Otherwise it was counted out when it was sent off or killed.
+            self.balance()
 
     def zygote_gone(self, zygote: Zygote) -> None:
         """Bury the workers of a zygote that ended: the kernel killed them with it."""
@@ -605,7 +642,9 @@ class WorkerPool:
             # the caches, and their connections open.
             self._idle.insert(0, worker)
             self.supervisor.worker_loaded(worker.zygote)
-            self.balance()
+            if self.supervisor.imports_in_worker:
+                # The first that has loaded says that others are worth forking.
+                self.balance()
             if self.demand is not None:
                 self.demand.workers_available()
         elif worker.state is WorkerState.BOOTING and frame.kind == Kind.FAILED:

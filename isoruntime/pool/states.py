@@ -30,6 +30,10 @@ class WorkerState(enum.Enum):
     DOOMED = "doomed"  # told to go or killed, not reaped yet
     DEAD = "dead"  # reaped; nothing leads out of here
 
+    # By identity, for tables looked into on the way of every invocation: the hash of an
+    # Enum is a function in Python.
+    __hash__ = object.__hash__
+
 
 class WorkerEvent(enum.Enum):
     """What can happen to a worker."""
@@ -40,6 +44,8 @@ class WorkerEvent(enum.Enum):
     RETIRE = "retire"
     KILL = "kill"
     EXITED = "exited"
+
+    __hash__ = object.__hash__  # as above
 
 
 _S, _E = WorkerState, WorkerEvent

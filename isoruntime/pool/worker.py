@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from isoruntime.errors import ExitStatus, ProtocolViolation
-from isoruntime.loop import READ, Loop, Timer
+from isoruntime.loop import READ, Loop
 from isoruntime.pool.states import WorkerEvent, WorkerState, next_state
 from isoruntime.wire.frames import Frame, FrameDecoder
 from isoruntime.wire.pipes import (
@@ -24,6 +25,9 @@ from isoruntime.wire.pipes import (
 from isoruntime.zygote import tree
 from isoruntime.zygote.client import Excess, Zygote
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 #: A worker that prints without end from a thread must not keep its caller waiting:
 #: so many reads empty a full pipe twice over.
 _LAST_READS: Final = 8
@@ -31,6 +35,10 @@ _LAST_READS: Final = 8
 _SILENCE_S: Final = 0.1
 _MAX_TRACE: Final = 64 * 1024
 _OUTPUTS: Final = frozenset({"stdout", "stderr"})
+
+
+def _nothing(worker: Worker) -> None:
+    """Stand for what is done about a worker of whom nothing is expected."""
 
 
 class ExitReport(NamedTuple):
@@ -91,8 +99,8 @@ class Worker:
         "_nonce",
         "_sender",
         "boot_output",
-        "boot_timer",
         "born_at",
+        "due_at",
         "holder",
         "idle_since",
         "is_initialized",
@@ -101,6 +109,7 @@ class Worker:
         "served",
         "slot",
         "state",
+        "when_due",
         "zygote",
     )
 
@@ -118,8 +127,9 @@ class Worker:
         #: of the lease before; another reply with it is late, not forged
         self.last_nonce = b""
         self.holder: Holder | None = None
-        #: ends it if it is not ready in time
-        self.boot_timer: Timer | None = None
+        #: when something should have happened to it, and what is done if it has not
+        self.due_at = math.inf
+        self.when_due: Callable[[Worker], object] = _nothing
         #: the last of what it printed before it was ready
         self.boot_output = b""
         self._loop = loop
@@ -234,11 +244,20 @@ class Worker:
             self._loop.watch(self._fds["reply"], self._on_reply)
 
     def say_goodbye(self) -> None:
-        """Close its request pipe, at which an idle worker ends by itself."""
-        fd = self._fds.pop("request", None)
+        """Close its request pipe, at which an idle worker ends by itself.
+
+        What it prints on its way out is still read, all else comes from its parent.
+        """
+        fds, unwatch = self._fds, self._loop.unwatch
+        fd = fds.pop("request", None)
         if fd is not None:
-            self._loop.unwatch(fd)
+            unwatch(fd)
             os.close(fd)
+        if fds:
+            self._is_reply_open = False
+            for name in ("reply", "pidfd"):
+                if name in fds:
+                    unwatch(fds[name])
 
     # What comes back.
 

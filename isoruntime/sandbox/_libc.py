@@ -303,6 +303,16 @@ def ready_to_look_for_children() -> Ready | None:
     return None
 
 
+def give_back_free_memory() -> None:
+    """Give pages back to the kernel that only freed memory is in, where libc can.
+
+    An import leaves some; musl has no such call.
+    """
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
 def overwrite(address: int, length: int) -> None:
     """Fill memory of this process with the letter x.
 

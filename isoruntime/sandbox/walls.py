@@ -309,32 +309,27 @@ class Walls:
         has_landlock, ready = self._has_landlock, self._ready
         set_dumpable = [_libc.ready_to_set_dumpable(wanted) for wanted in (False, True)]
 
-        def drop_capabilities() -> None:
-            drop_all = ready.get("capabilities")
-            if drop_all is None or drop_all() < 0:
-                _attempt(skipped, "capabilities", capabilities.drop_all)
-
-        def enter_domain(cell: Cell) -> None:
-            restrict = cell.restrict
-            if restrict is None:
-                if has_landlock:
-                    skipped.setdefault("landlock", "its rules could not be made")
-            elif restrict() < 0:
-                _attempt(skipped, "landlock", landlock.restrict, cell.ruleset)
-
-        def enclose(cell: Cell, outputs: Iterable[int]) -> dict[str, str]:
-            uid, is_dumpable = cell.uid, cell.ruleset >= 0
+        def enclose(cell: Cell, outputs: Iterable[int]) -> dict[str, str]:  # noqa: C901 - as above
+            # Not by name, which would be looked up here for the first time.
+            _, _, uid, ruleset, restrict = cell
+            is_dumpable = ruleset >= 0
             if is_strict and uid and max_processes:
                 _attempt(skipped, "rlimits", rlimits.limit_processes, max_processes)
             if not (uid and _attempt(skipped, "uid", _become, uid, outputs)):
-                drop_capabilities()
+                drop_all = ready.get("capabilities")
+                if drop_all is None or drop_all() < 0:
+                    _attempt(skipped, "capabilities", capabilities.drop_all)
             # Landlock keeps everybody else out. Where it does, non-dumpable would only
             # take /proc/self from handlers, and from the zygote how much memory they use.
             if set_dumpable[is_dumpable]() < 0:
                 _attempt(skipped, "non-dumpable", _libc.set_dumpable, is_dumpable)
             if is_strict:
                 os.umask(0o077)
-            enter_domain(cell)
+            if restrict is None:
+                if has_landlock:
+                    skipped.setdefault("landlock", "its rules could not be made")
+            elif restrict() < 0:
+                _attempt(skipped, "landlock", landlock.restrict, ruleset)
             if program:
                 _attempt(skipped, "seccomp", seccomp.install, program)
             return skipped

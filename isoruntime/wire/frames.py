@@ -30,7 +30,9 @@ frames, so every rule of the format can be tested without a process.
 """
 
 import struct
+from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import Final, NamedTuple
 
 from isoruntime.errors import FrameTooLarge, ProtocolViolation
@@ -79,6 +81,10 @@ _KNOWN_FLAGS: Final = OUTPUT_PENDING | WORN_OUT | LEFTOVERS
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
 
 
+#: What a frame is made of.
+FrameTuple = tuple[int, bytes, bytes, bytes | bytearray, int]
+
+
 class Frame(NamedTuple):
     """One message."""
 
@@ -87,6 +93,10 @@ class Frame(NamedTuple):
     meta: bytes
     body: bytes | bytearray
     flags: int = 0
+
+
+#: Makes a frame of a tuple, without the function of Python's that `Frame(…)` goes through.
+frame_of: Final[Callable[[FrameTuple], Frame]] = partial(tuple.__new__, Frame)
 
 
 def head(
@@ -142,7 +152,7 @@ class FrameDecoder:
             start = HEADER.size + meta_bytes
             if len(data) == start + body_bytes:
                 meta = data[HEADER.size : start]
-                return Frame(kind, nonce, meta, data[start:], flags)
+                return frame_of((kind, nonce, meta, data[start:], flags))
         self._buffer += data
         return self._take()
 

@@ -6,7 +6,14 @@ import os
 import signal
 from typing import IO, Final
 
-from isoruntime.wire.frames import HEADER, NONCE_BYTES, Frame, head, split_head
+from isoruntime.wire.frames import (
+    HEADER,
+    NONCE_BYTES,
+    Frame,
+    frame_of,
+    head,
+    split_head,
+)
 
 #: One read from a pipe; a pipe holds 64 KiB unless it was enlarged.
 READ_BYTES: Final = 64 * 1024
@@ -151,7 +158,7 @@ def read_frame(stream: IO[bytes]) -> Frame | None:
     body = stream.read(body_bytes) if body_bytes else b""
     if len(meta) < meta_bytes or len(body) < body_bytes:
         return None
-    return Frame(kind, nonce, meta, body, flags)
+    return frame_of((kind, nonce, meta, body, flags))
 
 
 def write_frame(
@@ -165,8 +172,11 @@ def write_frame(
     """Write one frame to a blocking pipe, all of it."""
     frame_head = head(kind, nonce, meta, len(body), flags)
     if len(body) <= READ_BYTES:
-        data = memoryview(frame_head + body if body else frame_head)
-        written = os.write(fd, data)
+        whole = frame_head + body if body else frame_head
+        written = os.write(fd, whole)
+        if written == len(whole):
+            return
+        data = memoryview(whole)
     else:
         written = os.writev(fd, [frame_head, body])
         if written < len(frame_head):

@@ -60,7 +60,7 @@ def ready_for_birth(  # noqa: C901 - one step after another
     spare = gaps({0, 1, 2, *in_order, *users_fds})
     move_in = _ready_to_move_in(walls)
     enclose = walls.ready_to_enclose()
-    live = worker.live
+    work, leave = worker.work, worker.leave
 
     def be_born(  # noqa: C901 - one step after another
         ends: Sequence[int], entrances: Sequence[int], cell: Cell, folder: bytes
@@ -98,7 +98,8 @@ def ready_for_birth(  # noqa: C901 - one step after another
         if cell.uid and not _libc.die_with_parent(parent):
             # Safe because nothing of the user's has run in here.
             exit_now(0)
-        live(skipped)
+        work(skipped)
+        leave(0)
 
     def become_worker(
         ends: Sequence[int], entrances: Sequence[int], cell: Cell, folder: bytes

@@ -1,6 +1,6 @@
 """The worker: takes one request frame at a time and answers it.
 
-Everything after `Worker.live` is called happens in a process that the handler may do
+Everything after `Worker.work` is called happens in a process that the handler may do
 anything to. So nothing here is trusted by anybody else, and every way out ends in
 `os._exit`: control never goes back to the zygote's code below it on the stack.
 """
@@ -89,10 +89,10 @@ class Worker:
         faulthandler.enable(file=self._trace_fd, all_threads=True)
         faulthandler.register(STACK_SIGNAL, file=self._trace_fd, all_threads=True)
 
-    def live(self, skipped: dict[str, str]) -> NoReturn:
-        """Be a worker, in a process that is in its place, to its end.
+    def work(self, skipped: dict[str, str]) -> None:
+        """Be a worker, in a process that is in its place, until there is no more to do.
 
-        `skipped` are walls that are not there, and why.
+        `skipped` are walls that are not there, and why. What is to follow is `leave`.
         """
         self._pid = os.getpid()
         self._skipped = skipped
@@ -103,16 +103,6 @@ class Worker:
         ):
             self._refuse()
         self._serve(self.functions or self._load())
-
-    def _acknowledge(self, nonce: bytes) -> None:
-        """Leave word that this request is being worked on, and must not be repeated.
-
-        If that fails the process ends here, before anything has happened: somebody
-        else gets the request.
-        """
-        os.pwrite(self._trace_fd, nonce, ACKNOWLEDGEMENT_AT)
-        if self._chaos is not None:
-            self._chaos.acknowledged()
 
     def _load(self) -> Functions:
         """Load the user's functions here, since the zygote has not."""
@@ -127,7 +117,7 @@ class Worker:
             told = f"{error.error_type}\n{error.place}"
             return self._fail(told.encode("utf-8", "replace"), load_fault_body(error))
         except SystemExit as error:
-            return self._leave(error)
+            return self._leave_as_asked(error)
 
     def _refuse(self) -> NoReturn:
         """Say which walls are missing, and end: nobody's code runs without them."""
@@ -144,7 +134,7 @@ class Worker:
         # Safe because all that is left of this import is of no use to anybody.
         os._exit(0)
 
-    def _serve(self, functions: Functions) -> NoReturn:
+    def _serve(self, functions: Functions) -> None:
         """Answer requests until the front end closes the pipe."""
         if functions.child:
             self._processes.keep(functions.child)
@@ -160,24 +150,20 @@ class Worker:
             write_frame(self._reply_fd, Kind.READY, NO_NONCE, skipped)
         else:
             os.write(self._reply_fd, _READY)
-        self._answer_all(functions)
-        self._exit(0)
-
-    def practise(self, functions: Functions) -> None:
-        """Answer what is in the pipe of requests, in the zygote, and come back."""
-        self._pid = os.getpid()
-        self._answer_all(functions)
-
-    def _answer_all(self, functions: Functions) -> None:
         read_frame, requests = self._read_frame, self._requests
-        wait = functions.wait_for_request
+        wait, chaos = functions.wait_for_request, self._chaos
         while True:
             if wait is not None:
                 self._wait(wait)
             request = read_frame(requests)
             if request is None:
                 return
-            self._acknowledge(request.nonce)
+            # Word that this request is being worked on, and must not be repeated. If
+            # that fails the process ends here, before anything has happened: somebody
+            # else gets the request.
+            os.pwrite(self._trace_fd, request.nonce, ACKNOWLEDGEMENT_AT)
+            if chaos is not None:
+                chaos.acknowledged()
             self._answer(request, functions)
 
     def _wait(self, wait: Callable[[int], object]) -> None:
@@ -222,7 +208,7 @@ class Worker:
         try:
             kind, meta, body = run(call)
         except SystemExit as error:
-            self._leave(error)
+            self._leave_as_asked(error)
         except KeyboardInterrupt:
             self._interrupt()
         except EndedLike as ending:
@@ -234,13 +220,13 @@ class Worker:
             return Kind.TOO_LARGE, b"%d" % len(body), b""
         return kind, meta, body
 
-    def _leave(self, request: SystemExit) -> NoReturn:
+    def _leave_as_asked(self, request: SystemExit) -> NoReturn:
         """End as `sys.exit` asked, in the way Python itself would."""
         code = request.code
         if code is None or isinstance(code, int):
-            self._exit((code or 0) & 0xFF)
+            self.leave((code or 0) & 0xFF)
         print(code, file=sys.stderr)  # noqa: T201 - what Python does with a text
-        self._exit(1)
+        self.leave(1)
 
     def _interrupt(self) -> NoReturn:
         """End as an uncaught KeyboardInterrupt does: traceback, then the signal."""
@@ -263,9 +249,12 @@ class Worker:
         os.kill(os.getpid(), ending.signal)
         os._exit(128 + ending.signal)
 
-    def _exit(self, code: int) -> NoReturn:
-        # Without the interpreter's own clean-up, which waits for threads that may
-        # never end; user code's exit functions do run.
+    def leave(self, code: int) -> NoReturn:
+        """End, with the exit functions of user code.
+
+        The interpreter's own clean-up is left out: it waits for threads that may never
+        end.
+        """
         if os.getpid() == self._pid:
             atexit._run_exitfuncs()
         output.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from fcntl import F_DUPFD_CLOEXEC, fcntl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 #: The worker's ends of request and reply pipe are moved out of the way of programs
 #: that take low descriptors for granted, and are closed when one is executed.
 _HIGH_FD = 200
+
+
+#: What the front end gets of a worker's pipes.
+_NAMES: Final = ("request", "reply", "trace", "stdout")
+_SPLIT_NAMES: Final = (*_NAMES, "stderr")
 
 
 class Places:
@@ -48,7 +53,7 @@ class Pipes:
     written there when it crashes or hangs.
     """
 
-    __slots__ = ("_front_end", "worker")
+    __slots__ = ("front_end", "names", "worker")
 
     def __init__(self, *, split_output: bool) -> None:
         """Make the pipes; stdout and stderr share one unless they are split."""
@@ -56,29 +61,23 @@ class Pipes:
         reply_r, reply_w = os.pipe()
         trace = os.memfd_create("isoruntime-trace", os.MFD_CLOEXEC)
         stdout_r, stdout_w = os.pipe()
-        self._front_end = {
-            "request": request_w,
-            "reply": reply_r,
-            "trace": trace,
-            "stdout": stdout_r,
-        }
-        ends = [request_r, reply_w, trace, stdout_w]
-        if split_output:
-            self._front_end["stderr"], stderr_w = os.pipe()
-            ends.append(stderr_w)
+        #: what the front end gets, by these names
+        self.front_end = [request_w, reply_r, trace, stdout_r]
+        self.names: tuple[str, ...] = _NAMES
         #: the worker's ends, in the order of `Places`
-        self.worker = ends
-        for name, fd in self._front_end.items():
-            if name != "trace":
+        self.worker = [request_r, reply_w, trace, stdout_w]
+        if split_output:
+            stderr_r, stderr_w = os.pipe()
+            self.front_end.append(stderr_r)
+            self.names = _SPLIT_NAMES
+            self.worker.append(stderr_w)
+        for fd in self.front_end:
+            if fd != trace:
                 os.set_blocking(fd, False)
-
-    def front_end_side(self) -> tuple[list[str], list[int]]:
-        """Return names and descriptors of what the front end gets."""
-        return list(self._front_end), list(self._front_end.values())
 
     def close(self) -> None:
         """Close everything, in the zygote, once both sides have theirs."""
-        for fd in {*self.worker, *self._front_end.values()}:
+        for fd in {*self.worker, *self.front_end}:
             os.close(fd)
 
 

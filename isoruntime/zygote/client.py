@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from isoruntime.errors import ExitStatus, ProtocolViolation
@@ -107,9 +107,9 @@ class Zygote:
     def __repr__(self) -> str:
         return f"<Zygote pid={self.pid}{' closed' if self._is_closed else ''}>"
 
-    def fork(self, slot: int) -> None:
-        """Order one more worker; `worker_forked` or `worker_unforked` follows."""
-        self._send(protocol.encode("fork", slot=slot))
+    def fork(self, slots: list[int]) -> None:
+        """Order workers; for each `worker_forked` or `worker_unforked` follows."""
+        self._send(protocol.encode("fork", slots=slots))
 
     def kill_worker(self, slot: int) -> None:
         """Order the end of a worker with all its descendants."""
@@ -158,9 +158,7 @@ class Zygote:
             self._send_rest()
         while self._control.fileno() >= 0:
             try:
-                data, fds, _, _ = socket.recv_fds(
-                    self._control, protocol.MAX_MESSAGE, len(protocol.DESCRIPTORS)
-                )
+                data, fds = protocol.receive_with_descriptors(self._control)
             except BlockingIOError:
                 return
             except OSError:
@@ -169,11 +167,8 @@ class Zygote:
                 self._close_control()
                 self._on_end(0)
                 return
-            for fd in fds:
-                # Or the next zygote would have it, and with it whatever it forks.
-                os.set_inheritable(fd, False)
             try:
-                self._hear(*protocol.decode(data), fds)
+                self._take(data, fds)
             except ProtocolViolation as violation:
                 # The handler's own code runs there at import; a zygote that talks
                 # nonsense is not ours any more.
@@ -181,23 +176,25 @@ class Zygote:
                 self.kill()
                 return
 
-    def _hear(self, kind: str, fields: dict[str, Any], fds: list[int]) -> None:
-        listener = self._listener
+    def _take(self, data: bytes, fds: list[int]) -> None:
+        try:
+            kind, fields = protocol.decode(data)
+        except ProtocolViolation:
+            _close_all(fds)
+            raise
         if kind == "forked":
-            names = fields["has"]
-            if len(names) != len(fds):
-                _close_all(fds)
-                raise ProtocolViolation(f"{len(fds)} descriptors as {names}")
-            descriptors = dict(zip(names, fds, strict=True))
-            self._workers.worker_forked(
-                self, fields["slot"], fields["pid"], descriptors
-            )
-        elif kind == "exited":
-            status = ExitStatus.from_returncode(fields["status"])
-            excess = (fields["excess"], fields["used"]) if fields["excess"] else None
-            self._workers.worker_exited(
-                self, fields["slot"], status, fields["peak_kb"], excess
-            )
+            self._hear_of_forks(fields["workers"], fields["has"], fds)
+        else:
+            _close_all(fds)
+            self._hear(kind, fields)
+
+    def _hear(self, kind: str, fields: dict[str, Any]) -> None:
+        listener = self._listener
+        if kind == "exited":
+            for slot, code, peak_kb, of, used in fields["workers"]:
+                status = ExitStatus.from_returncode(code)
+                excess = (of, used) if of else None
+                self._workers.worker_exited(self, slot, status, peak_kb, excess)
         elif kind == "loaded":
             self.has_loaded = True
             listener.zygote_loaded(
@@ -210,6 +207,22 @@ class Zygote:
             self._workers.worker_unforked(self, fields["slot"], fields["reason"])
         else:
             raise ProtocolViolation(f"{kind} is not the zygote's to say")
+
+    def _hear_of_forks(
+        self, workers: list[list[int]], names: list[str], fds: list[int]
+    ) -> None:
+        if len(names) * len(workers) != len(fds):
+            _close_all(fds)
+            raise ProtocolViolation(f"{len(fds)} descriptors as {names}")
+        left = iter(fds)
+        for slot, pid in workers:
+            # From the same iterator each time: those of one worker after the other.
+            descriptors = dict(zip(names, left))  # noqa: B905
+            try:
+                self._workers.worker_forked(self, slot, pid, descriptors)
+            except ProtocolViolation:
+                _close_all(left)
+                raise
 
     def _on_output(self, events: int) -> None:
         try:
@@ -256,7 +269,7 @@ class Zygote:
             self._control.close()
 
 
-def _close_all(fds: list[int]) -> None:
+def _close_all(fds: Iterable[int]) -> None:
     for fd in fds:
         os.close(fd)
 

@@ -313,16 +313,19 @@ class Groups:
         peak = _try_read(f"{folder}/{_PEAK[self._version]}")
         return taken_kb(events, peak, self._memory_limit)
 
-    def give_back(self, slot: int, *, was_killed: bool) -> None:
+    def give_back(self, slot: int, *, was_killed: bool, was_alone: bool) -> None:
         """Keep the group of a dead worker for another one, or remove it.
 
         Making and removing one costs more than all the rest, most of it later and in
-        the kernel. But the next worker must not find anything of the last one's there.
+        the kernel. But the next worker must not find anything of the last one's there;
+        `was_alone` says that no process can be, so that nobody need look.
         """
         if slot not in self._taken:
             return
         name = self._taken.pop(slot)
-        if not was_killed and name not in self._worn and self._is_as_new(name):
+        is_worn = was_killed or name in self._worn
+        is_empty = was_alone or not _members_of(f"{self._homes[0]}/{name}")
+        if not is_worn and is_empty and self._is_as_new(name):
             self._free.append(name)
             return
         self._worn.discard(name)
@@ -333,18 +336,22 @@ class Groups:
         self.tidy()
 
     def _is_as_new(self, name: str) -> bool:
-        folder = f"{self._homes[0]}/{name}"
-        if _members_of(folder):
-            return False
         if not self._memory_home:
             return True
-        # Files in memory stay when their owner is gone.
         folder = f"{self._memory_home}/{name}"
-        usage = _try_read(f"{folder}/{_USAGE[self._version]}") or self._memory_limit
+        # Files in memory stay when their owner is gone. They cannot be more than there
+        # ever was, and so little of a peak blames nobody (`taken_kb`).
+        peak = _try_read(f"{folder}/{_PEAK[self._version]}")
+        if peak and self._is_little(peak):
+            return True
         # The peak starts anew; version 2 cannot do that, and takes no harm: there is
         # none read but of a worker that was stopped by the limit.
         put(f"{folder}/{_PEAK[self._version]}", b"0")
-        return int(usage) * 16 <= self._memory_limit
+        usage = _try_read(f"{folder}/{_USAGE[self._version]}")
+        return bool(usage) and self._is_little(usage)
+
+    def _is_little(self, size: str) -> bool:
+        return int(size) * 16 <= self._memory_limit
 
     def tidy(self) -> None:
         """Remove what has become empty meanwhile; cheap if there is nothing."""

@@ -4,7 +4,7 @@ One message is one packet of a `SOCK_SEQPACKET` socket, so nothing is cut or
 joined. It is a JSON object with the key `is`:
 
     front end -> zygote   load {…LoadOrder}   once, first
-                          fork {slot}         one more worker
+                          fork {slots}        one worker for each slot
                           kill {slot}         the worker and all its descendants
                           watch {on}          sample memory while work is done
                           end {}              with all workers; the front end goes on
@@ -12,10 +12,16 @@ joined. It is a JSON object with the key `is`:
                               `skipped`: mechanisms of the sandbox, and why
                           failed {type, body, place}    the handler does not load
                               `place`: the file and the line that broke, if known
-                          forked {slot, pid} + descriptors
+                          forked {workers, has} + descriptors
+                              of each worker [slot, pid]; `has` are the names of its
+                              descriptors, and those of the first come first
                           unforked {slot, reason}       the system refused
-                          exited {slot, status, peak_kb, excess, used}
+                          exited {workers}
+                              of each [slot, status, peak_kb, excess, used]
                               `excess`: what the watchdog killed it for, or nothing
+
+Several workers in one message, because what a message costs on both sides is a good
+part of what a worker costs that serves once.
 
 The code a handler runs at import runs in the zygote, so what comes from there is
 judged like any other input.
@@ -36,28 +42,33 @@ if TYPE_CHECKING:
 #: Larger than any message; the kernel's default socket buffer holds it.
 MAX_MESSAGE: Final = 128 * 1024
 
-#: What comes with `forked`, in this order; `pidfd` only where the kernel has them,
-#: `stderr` only when output streams are kept apart.
+#: What comes with `forked` for each worker, in this order; `pidfd` only where the kernel
+#: has them, `stderr` only when output streams are kept apart.
 DESCRIPTORS: Final = ("request", "reply", "trace", "stdout", "stderr", "pidfd")
-
+#: So many workers come with one `forked`; the kernel passes no more than 253 descriptors.
+MOST_FORKED: Final = 4
+MOST_DESCRIPTORS: Final = MOST_FORKED * len(DESCRIPTORS)
+_INT: Final = struct.Struct("i")
+_DESCRIPTORS_SPACE: Final = socket.CMSG_SPACE(MOST_DESCRIPTORS * _INT.size)
+#: So many are told of by one `exited`.
+MOST_EXITED: Final = 256
 
 _FIELDS: Final[dict[str, dict[str, type]]] = {
     "load": {},
-    "fork": {"slot": int},
+    "fork": {"slots": list},
     "kill": {"slot": int},
     "watch": {"on": bool},
     "end": {},
     "loaded": {"threads": int, "seconds": float, "skipped": dict},
     "failed": {"type": str, "body": str, "place": str},
-    "forked": {"slot": int, "pid": int, "has": list},
+    "forked": {"workers": list, "has": list},
     "unforked": {"slot": int, "reason": str},
-    "exited": {
-        "slot": int,
-        "status": int,
-        "peak_kb": int,
-        "excess": str,
-        "used": int,
-    },
+    "exited": {"workers": list},
+}
+#: What is said of each of the workers.
+_OF_WORKERS: Final[dict[str, list[type]]] = {
+    "forked": [int, int],
+    "exited": [int, int, int, str, int],
 }
 
 
@@ -78,6 +89,7 @@ def decode(data: bytes) -> tuple[str, dict[str, Any]]:
         kind = message.pop("is")
         wanted = _FIELDS[kind]
         is_sound = all(type(message[name]) is wanted[name] for name in wanted)
+        is_sound = is_sound and _is_sound_within(kind, message)
     except (
         ValueError,
         TypeError,
@@ -86,11 +98,21 @@ def decode(data: bytes) -> tuple[str, dict[str, Any]]:
         RecursionError,
     ) as error:
         raise ProtocolViolation(f"unreadable zygote message: {error!r}") from None
-    if kind == "forked":
-        is_sound = is_sound and all(name in DESCRIPTORS for name in message["has"])
     if not is_sound:
         raise ProtocolViolation(f"a zygote message {kind!r} with odd fields")
     return kind, message
+
+
+def _is_sound_within(kind: str, message: dict[str, Any]) -> bool:
+    if kind == "fork":
+        return all(type(slot) is int for slot in message["slots"])
+    types = _OF_WORKERS.get(kind)
+    if types is None:
+        return True
+    for worker in message["workers"]:
+        if type(worker) is not list or list(map(type, worker)) != types:
+            return False
+    return kind != "forked" or all(name in DESCRIPTORS for name in message["has"])
 
 
 def send_with_descriptors(
@@ -105,3 +127,23 @@ def send_with_descriptors(
     """
     packed = struct.pack(f"{len(descriptors)}i", *descriptors)
     control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, packed)])
+
+
+def receive_with_descriptors(control: socket.socket) -> tuple[bytes, list[int]]:
+    """Return a message, and what came with it; an empty one if nobody is there any more.
+
+    No program executed later has the descriptors. `socket.recv_fds` cannot do that: up to
+    Python 3.13 at least it leaves out the flags it is given.
+
+    Raises:
+        OSError: there is no message now, or never again.
+    """
+    data, ancillary, _, _ = control.recvmsg(
+        MAX_MESSAGE, _DESCRIPTORS_SPACE, socket.MSG_CMSG_CLOEXEC
+    )
+    descriptors: list[int] = []
+    for level, kind, packed in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            number = len(packed) // _INT.size
+            descriptors += struct.unpack_from(f"{number}i", packed)
+    return data, descriptors

@@ -223,7 +223,7 @@ class _Scene:
         sibling.ask({"eat_mb": _EATEN_MB})
         zygote.say("watch", on=True)
         fields, _ = zygote.hear("exited")
-        if fields["excess"] == "memory":
+        if any(excess == "memory" for *_, excess, _ in fields["workers"]):
             return "held", ""
         return "through", "a worker that takes more memory than it may goes on"
 
@@ -253,9 +253,7 @@ class _Zygote:
             _Refused: it says that it cannot, or nothing any more.
         """
         while True:
-            data, fds, _, _ = socket.recv_fds(
-                self._control, protocol.MAX_MESSAGE, len(protocol.DESCRIPTORS)
-            )
+            data, fds = protocol.receive_with_descriptors(self._control)
             if not data:
                 raise _Refused(f"the zygote ended: {_last_words(self._output_r)}")
             kind, fields = protocol.decode(data)
@@ -274,9 +272,10 @@ class _Zygote:
 
     def fork(self, slot: int) -> _Worker:
         """Have a worker forked; return it when it is ready."""
-        self.say("fork", slot=slot)
+        self.say("fork", slots=[slot])
         fields, fds = self.hear("forked")
-        return _Worker(fields["pid"], dict(zip(fields["has"], fds, strict=True)))
+        ((_, pid),) = fields["workers"]
+        return _Worker(pid, dict(zip(fields["has"], fds, strict=True)))
 
     def end(self) -> None:
         """Have it end with all its workers, as when a front end has ended."""

@@ -43,8 +43,6 @@ _LOOK_AGAIN_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 #: Sent by the kernel when the front end ends. A real-time signal near the end of the
 #: range, where neither libraries nor users look for one.
 _ORPHANED = signal.SIGRTMAX - 3
-#: So many workers are forked before the first of them is handed over.
-_MOST_FORKS = 4
 #: A body that would not fit into one message says so instead.
 _MAX_FAULT_BODY = 64 * 1024
 
@@ -152,6 +150,15 @@ class _Berth(NamedTuple):
             os.close(entrance)
 
 
+class _Exit(NamedTuple):
+    """A worker that was reaped, or whose keeper has told of its end."""
+
+    slot: int
+    #: as `wait` gives it
+    status: int
+    max_rss_kb: int
+
+
 #: What became of a fork: the worker's pid, and its pidfd or -1; or why there is none.
 _Outcome = tuple[int, int] | OSError
 
@@ -172,7 +179,7 @@ class ZygoteServer:
         # waited for.
         self._peaks_kb: dict[int, int] = {}
         self._folders = WorkerFolders()
-        self._folder_of: dict[int, Folder] = {}  # pid -> for its temporary files
+        self._folder_of: dict[int, Folder] = {}  # slot -> for its temporary files
         self._walls = Walls(policy_of(order, front_end))
         self._volunteering = Volunteering()
         # Where nothing is forked but at times there is nothing to gain.
@@ -190,6 +197,8 @@ class ZygoteServer:
         # When to look again who was killed, the next one last.
         self._looks: list[float] = []
         self._pid = os.getpid()
+        #: whether all that a worker leaves becomes our child
+        self._is_subreaper = True
         self._is_watching = False
         self._next_sample_at = 0.0
         self._excesses: dict[int, Excess] = {}  # pid -> why the watchdog killed it
@@ -238,6 +247,7 @@ class ZygoteServer:
 
     def note_no_subreaper(self) -> None:
         """Have it known that descendants can get away."""
+        self._is_subreaper = False
         self._walls.skipped["subreaper"] = "the kernel does not know it"
 
     def _watch_children(self) -> None:
@@ -261,6 +271,9 @@ class ZygoteServer:
             from isoruntime.worker.practice import practise
 
             practise(self._worker, self._places)
+        if self._order.serves_once:
+            # A fork copies an entry for each page, and an end takes it back.
+            _libc.give_back_free_memory()
         self._worker.trace_ends()
         self._become_worker = ready_for_birth(
             self._worker,
@@ -342,12 +355,12 @@ class ZygoteServer:
         while data is not None:
             kind, fields = protocol.decode(data)
             if kind == "fork":
-                slots.append(fields["slot"])
+                slots += fields["slots"]
             else:
                 self._fork(slots)
                 slots = []
                 self._carry_out(kind, fields)
-            if len(slots) == _MOST_FORKS:
+            if len(slots) >= protocol.MOST_FORKED:
                 break
             data = self._receive(socket.MSG_DONTWAIT)
         self._fork(slots)
@@ -375,19 +388,26 @@ class ZygoteServer:
             self._end()
 
     def _fork(self, slots: list[int]) -> None:
-        if not slots:
-            return
+        most = protocol.MOST_FORKED
+        for at in range(0, len(slots), most):
+            self._fork_together(slots[at : at + most])
+
+    def _fork_together(self, slots: list[int]) -> None:
         berths = [self._make_berth(slot) for slot in slots]
         self._volunteering.begin()
         is_strict = self._walls.policy.is_strict
         outcomes = (self._fork_in_cells if is_strict else self._fork_here)(berths)
         self._volunteering.end()
+        born: list[tuple[_Berth, int, int]] = []
         for berth, outcome in zip(berths, outcomes, strict=True):
             if isinstance(outcome, OSError):
                 self._clear(berth)
                 self.say("unforked", slot=berth.slot, reason=str(outcome))
             else:
-                self._settle(berth, *outcome)
+                self._settle(berth, outcome[0])
+                born.append((berth, *outcome))
+        if born:
+            self._hand_over(born)
         if self._huge_pages is not None:
             self._huge_pages.make_one()
 
@@ -445,18 +465,17 @@ class ZygoteServer:
                 outcomes.append((born.pid, born.pidfd))
         return outcomes
 
-    def _settle(self, berth: _Berth, pid: int, pidfd: int) -> None:
-        """Take note of a worker that was forked, and hand it over."""
+    def _settle(self, berth: _Berth, pid: int) -> None:
+        """Take note of a worker that was forked."""
         self._slots[berth.slot], self._pids[pid] = pid, berth.slot
         self._cell_of[berth.slot] = berth.cell
         if berth.folder is not None:
-            self._folder_of[pid] = berth.folder
-        self._hand_over(berth, pid, pidfd)
+            self._folder_of[berth.slot] = berth.folder
 
     def _clear(self, berth: _Berth) -> None:
         """Take back what was made ready for a worker that cannot be had."""
         berth.close()
-        self._groups.give_back(berth.slot, was_killed=False)
+        self._groups.give_back(berth.slot, was_killed=False, was_alone=True)
         if berth.folder is not None:
             self._folders.give_back(berth.folder)
         if self._walls.policy.is_strict:
@@ -464,23 +483,33 @@ class ZygoteServer:
         else:
             self._cells.give_back(berth.cell)
 
-    def _hand_over(self, berth: _Berth, pid: int, pidfd: int) -> None:
-        names, fds = berth.pipes.front_end_side()
-        # Safe because the child is not reaped yet, so the pid is still its own.
+    def _hand_over(self, born: list[tuple[_Berth, int, int]]) -> None:
+        """Tell of workers, each with its berth, pid, and pidfd or -1."""
+        names = born[0][0].pipes.names
+        pidfds: list[int] = []
         try:
-            fds.append(os.pidfd_open(pid) if pidfd < 0 else pidfd)
-            names.append("pidfd")
+            for _, pid, pidfd in born:
+                # Safe because it is not reaped yet, so the pid is still its own.
+                pidfds.append(os.pidfd_open(pid) if pidfd < 0 else pidfd)
+            names = (*names, "pidfd")
         except OSError:
+            # All go without: the kernel does not know them, or has none to spare.
             pass
-        message = protocol.encode("forked", slot=berth.slot, pid=pid, has=names)
+        fds: list[int] = []
+        for at, (berth, _, _) in enumerate(born):
+            fds += berth.pipes.front_end
+            if len(pidfds) == len(born):
+                fds.append(pidfds[at])
+        workers = [[berth.slot, pid] for berth, pid, _ in born]
+        message = protocol.encode("forked", workers=workers, has=names)
         try:
             protocol.send_with_descriptors(self._control, message, fds)
         except OSError:
             self._end()
-        finally:
+        for berth, _, _ in born:
             berth.close()
-            if "pidfd" in names:
-                os.close(fds[-1])
+        for pidfd in pidfds:
+            os.close(pidfd)
 
     def _hear_keeper(self, fd: int) -> None:
         """Take note that the worker in a cell has ended, or that the cell has."""
@@ -494,14 +523,11 @@ class ZygoteServer:
         # With a keeper, its init, the kernel has killed all of the cell.
         status, max_rss_kb = exited or (signal.SIGKILL, 0)
         number = keeper.cell.number
-        for slot in [at for at, cell in self._cell_of.items() if cell.number == number]:
-            self._forget(slot, status, max_rss_kb)
-
-    def _forget(self, slot: int, status: int, max_rss_kb: int) -> None:
-        pid = self._slots.pop(slot)
-        del self._pids[pid]
-        self._cells.give_back(self._cell_of.pop(slot))
-        self._report_exit(slot, pid, status, max_rss_kb)
+        gone = [at for at, cell in self._cell_of.items() if cell.number == number]
+        exits = [_Exit(slot, status, max_rss_kb) for slot in gone]
+        self._report_exits(exits)
+        # Its keeper has ended everybody else in there.
+        self._clear_up(exits, were_alone=True)
 
     def _kill(self, slot: int) -> None:
         pid = self._slots.get(slot)
@@ -520,6 +546,7 @@ class ZygoteServer:
             tree.kill_tree(pid)
 
     def _reap(self) -> None:
+        exits: list[_Exit] = []
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -530,11 +557,34 @@ class ZygoteServer:
             self._doomed.discard(pid)
             slot = self._pids.get(pid)
             if slot is not None:
-                self._forget(slot, status, usage.ru_maxrss)
-        self._kill_orphans()
+                exits.append(_Exit(slot, status, usage.ru_maxrss))
+        self._report_exits(exits)
+        has_orphans = self._kill_orphans()
+        self._clear_up(exits, were_alone=self._is_subreaper and not has_orphans)
         self._groups.tidy()
 
-    def _report_exit(self, slot: int, pid: int, status: int, max_rss_kb: int) -> None:
+    def _report_exits(self, exits: list[_Exit]) -> None:
+        """Tell of workers that were reaped; what they had is still taken."""
+        reports = list(map(self._report, exits))
+        most = protocol.MOST_EXITED
+        for at in range(0, len(reports), most):
+            self.say("exited", workers=reports[at : at + most])
+
+    def _clear_up(self, exits: list[_Exit], *, were_alone: bool) -> None:
+        """Take back what workers had that were reaped."""
+        for slot, status, _ in exits:
+            self._cells.give_back(self._cell_of.pop(slot))
+            was_killed = status == signal.SIGKILL
+            self._groups.give_back(slot, was_killed=was_killed, was_alone=were_alone)
+            folder = self._folder_of.pop(slot, None)
+            if folder is not None:
+                self._folders.give_back(folder)
+
+    def _report(self, one: _Exit) -> list[int | str]:
+        """Return what the front end is told of one."""
+        slot, status, max_rss_kb = one
+        pid = self._slots.pop(slot)
+        del self._pids[pid]
         excess = self._excesses.pop(pid, None)
         was_killed = status == signal.SIGKILL
         was_ordered = slot in self._peaks_kb
@@ -544,29 +594,26 @@ class ZygoteServer:
         peaks_kb = [max_rss_kb, self._peaks_kb.pop(slot, 0), self._watchdog.forget(pid)]
         if excess is not None and excess.of == "memory":
             peaks_kb.append(excess.used)
-        self.say(
-            "exited",
-            slot=slot,
-            status=os.waitstatus_to_exitcode(status),
-            peak_kb=max(peaks_kb),
-            excess="" if excess is None else excess.of,
-            used=0 if excess is None else excess.used,
-        )
-        self._groups.give_back(slot, was_killed=was_killed)
-        folder = self._folder_of.pop(pid, None)
-        if folder is not None:
-            self._folders.give_back(folder)
+        code, peak_kb = os.waitstatus_to_exitcode(status), max(peaks_kb)
+        if excess is None:
+            return [slot, code, peak_kb, "", 0]
+        return [slot, code, peak_kb, excess.of, excess.used]
 
-    def _kill_orphans(self) -> None:
+    def _kill_orphans(self) -> bool:
         """Kill what dead workers left behind: every child that is no one of ours.
 
-        Whatever these leave in turn arrives here with their own deaths.
+        Whatever these leave in turn arrives here with their own deaths. Return whether
+        there are any, dying ones among them.
         """
-        keepers = self._cells.keeper_pids
-        for pid in tree.children_of(os.getpid()):
-            if not (pid in self._pids or pid in self._doomed or pid in keepers):
+        keepers, has_any = self._cells.keeper_pids, False
+        for pid in tree.children_of(self._pid):
+            if pid in self._pids or pid in keepers:
+                continue
+            has_any = True
+            if pid not in self._doomed:
                 self._doomed.add(pid)
                 tree.kill_tree(pid)
+        return has_any
 
     def end_orphaned(self, signum: int = 0, frame: object = None) -> NoReturn:
         """End because the front end has ended."""

@@ -143,8 +143,8 @@ class FakeZygote:
 
     # What the front end orders.
 
-    def fork(self, slot: int) -> None:
-        self._orders.append(("fork", slot))
+    def fork(self, slots: list[int]) -> None:
+        self._orders += [("fork", slot) for slot in slots]
         self._loop.call_soon(self.obey)
 
     def kill_worker(self, slot: int) -> None:

@@ -417,7 +417,7 @@ def test_version_2_kills_what_is_left_in_a_group(v2_group: Path) -> None:
         (group,) = (one for one in v2_group.iterdir() if one.is_dir())
         (group / "cgroup.procs").write_text(f"{asleep.pid}")
         # In a group that somebody is still in nobody else is put.
-        made.give_back(1, was_killed=False)
+        made.give_back(1, was_killed=False, was_alone=False)
         assert asleep.wait(5) == -signal.SIGKILL
         made.tidy()
         assert not group.exists()

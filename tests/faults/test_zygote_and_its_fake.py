@@ -97,7 +97,7 @@ class Hearing:
                 self.zygote.act()
 
     def fork(self, slot: int) -> dict[str, int]:
-        self.zygote.fork(slot)
+        self.zygote.fork([slot])
         self.turn_until(lambda: slot in self.forked)
         return self.forked[slot][1]
 
@@ -147,7 +147,7 @@ def test_it_says_when_the_handler_is_loaded(hearing: Hearing) -> None:
 def test_a_fork_is_reported_with_its_descriptors_and_then_is_ready(
     hearing: Hearing,
 ) -> None:
-    hearing.zygote.fork(7)
+    hearing.zygote.fork([7])
     assert hearing.forked == {}
     hearing.turn_until(lambda: hearing.forked)
     _, descriptors = hearing.forked[7]
@@ -162,11 +162,32 @@ def test_forks_ordered_before_the_handler_is_loaded_follow_it(
     hearing: Hearing,
 ) -> None:
     for slot in (3, 1, 2):
-        hearing.zygote.fork(slot)
+        hearing.zygote.fork([slot])
     hearing.turn_until(lambda: len(hearing.forked) == 3)
     assert list(hearing.forked) == [3, 1, 2]
     assert hearing.loaded == [1]
     assert len({pid for pid, _ in hearing.forked.values()}) == 3
+
+
+def test_all_that_are_ordered_at_once_come_each_with_its_own_descriptors(
+    hearing: Hearing,
+) -> None:
+    slots = list(range(1, 11))
+    hearing.zygote.fork(slots)
+    hearing.turn_until(lambda: len(hearing.forked) == len(slots))
+    assert list(hearing.forked) == slots
+    assert len({pid for pid, _ in hearing.forked.values()}) == len(slots)
+    for slot in slots:
+        _, descriptors = hearing.forked[slot]
+        assert hearing.frame_from(slot).kind == Kind.READY
+        event = b"for %d" % slot
+        request = head(Kind.INVOKE, NONCE, b"r\n1000\n{}", len(event)) + event
+        os.write(descriptors["request"], request)
+        assert hearing.frame_from(slot).body == event
+    for _, descriptors in hearing.forked.values():
+        os.close(descriptors.pop("request"))
+    hearing.turn_until(lambda: len(hearing.exited) == len(slots))
+    assert set(hearing.exited.values()) == {ExitStatus(code=0)}
 
 
 def test_a_worker_answers_with_the_nonce_of_its_request(hearing: Hearing) -> None:
@@ -239,7 +260,7 @@ def test_killed_it_ends_and_takes_its_workers_along(hearing: Hearing) -> None:
 def test_orders_to_one_that_has_ended_are_nothing(hearing: Hearing) -> None:
     hearing.zygote.kill()
     hearing.turn_until(lambda: hearing.died)
-    hearing.zygote.fork(1)
+    hearing.zygote.fork([1])
     hearing.zygote.kill_worker(1)
     hearing.zygote.watch(True)
     hearing.zygote.dismiss()

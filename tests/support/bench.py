@@ -62,8 +62,8 @@ class PlayedZygote:
         self.is_dismissed = False
         self.has_loaded = True
 
-    def fork(self, slot: int) -> None:
-        self.forks.append(slot)
+    def fork(self, slots: list[int]) -> None:
+        self.forks += slots
 
     def kill_worker(self, slot: int) -> None:
         self.killed.append(slot)

@@ -127,7 +127,7 @@ def test_without_groups_there_is_a_reason_and_no_harm(
     assert reason in made.reason
     made.take(1)
     assert made.memory_taken_kb(1) == 0
-    made.give_back(1, was_killed=True)
+    made.give_back(1, was_killed=True, was_alone=False)
     made.tidy()
     made.close()
 

@@ -19,8 +19,14 @@ VALUES: dict[type, Any] = {
     str: "text",
     float: 0.25,
     bool: True,
-    list: ["request", "reply"],
     dict: {},
+}
+#: Sound lists, by message and field: what is in them is judged, too.
+LISTS: dict[tuple[str, str], list[Any]] = {
+    ("fork", "slots"): [1, 2],
+    ("forked", "workers"): [[1, 20], [2, 21]],
+    ("forked", "has"): ["request", "reply"],
+    ("exited", "workers"): [[1, 0, 9, "", 0]],
 }
 #: Values of the wrong type, near misses among them: JSON knows no difference between
 #: some of them, and Python counts a bool as an int.
@@ -29,14 +35,17 @@ WRONG: dict[type, list[Any]] = {
     str: [7, None, ["text"], {}],
     float: [1, True, "0.25", None],
     bool: [0, 1, "true", None],
-    list: ["request", {}, None, 7],
+    list: ["request", None, 7],
     dict: [[], None],
 }
 KINDS = sorted(protocol._FIELDS)
 
 
 def sound(kind: str) -> dict[str, Any]:
-    return {name: VALUES[wanted] for name, wanted in protocol._FIELDS[kind].items()}
+    return {
+        name: LISTS[kind, name] if wanted is list else VALUES[wanted]
+        for name, wanted in protocol._FIELDS[kind].items()
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,7 +67,52 @@ def test_the_docstring_lists_every_message_with_its_fields() -> None:
         lines = [line for line in protocol.__doc__.split("\n") if f" {kind} {{" in line]
         assert len(lines) == 1, kind
         for name in fields:
-            assert name in lines[0] or name == "has"
+            assert name in lines[0]
+
+
+def named(kind: str) -> list[str]:
+    """Return the names that the docstring has for what is said of a worker."""
+    assert protocol.__doc__ is not None
+    _, _, text = protocol.__doc__.partition(f" {kind} {{workers")
+    said, _, _ = text.partition("]")
+    return said.partition("[")[2].split(", ")
+
+
+@pytest.mark.parametrize("kind", sorted(protocol._OF_WORKERS))
+def test_the_docstring_lists_what_is_said_of_a_worker(kind: str) -> None:
+    assert len(named(kind)) == len(protocol._OF_WORKERS[kind])
+    assert named(kind)[0] == "slot"
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "wrong"),
+    [
+        pytest.param(kind, at, wrong, id=f"{kind} with {named(kind)[at]} {wrong!r}")
+        for kind, types in protocol._OF_WORKERS.items()
+        for at, wanted in enumerate(types)
+        for wrong in WRONG[wanted]
+    ],
+)
+def test_what_is_said_of_a_worker_has_its_types(kind: str, at: int, wrong: Any) -> None:
+    message = sound(kind)
+    odd = list(message["workers"][0])
+    odd[at] = wrong
+    message["workers"] = [*message["workers"], odd]
+    with pytest.raises(ProtocolViolation, match="odd fields"):
+        protocol.decode(protocol.encode(kind, **message))
+
+
+@pytest.mark.parametrize("worker", [None, 7, "slot", [], [1], {"slot": 1, "pid": 2}])
+@pytest.mark.parametrize("kind", sorted(protocol._OF_WORKERS))
+def test_all_that_is_said_of_a_worker_is_there(kind: str, worker: Any) -> None:
+    with pytest.raises(ProtocolViolation):
+        protocol.decode(protocol.encode(kind, **{**sound(kind), "workers": [worker]}))
+
+
+@pytest.mark.parametrize("slot", [True, 1.0, "1", None, [1]])
+def test_slots_to_fork_are_numbers(slot: Any) -> None:
+    with pytest.raises(ProtocolViolation):
+        protocol.decode(protocol.encode("fork", slots=[1, slot]))
 
 
 @pytest.mark.parametrize(
@@ -101,8 +155,8 @@ def test_a_missing_field_is_refused(kind: str, name: str) -> None:
         b'{"is": {}}',
         b'{"is": null}',
         b"\xff\xfe",
-        b'{"is": "fork", "slot": 1',
-        b'{"is": "fork", "slot": ' + b"9" * 5000 + b"}",
+        b'{"is": "fork", "slots": [1',
+        b'{"is": "fork", "slots": [' + b"9" * 5000 + b"]}",
     ],
     ids=lambda data: repr(data[:24]),
 )
@@ -137,7 +191,7 @@ json_values = st.recursive(
 @given(
     st.sampled_from(KINDS) | json_values,
     st.dictionaries(
-        st.sampled_from(["slot", "pid", "has", "status", "seconds", "threads", "on"]),
+        st.sampled_from(["slots", "workers", "reason", "seconds", "threads", "on"]),
         json_values,
     ),
 )
@@ -155,14 +209,24 @@ def test_odd_json_is_a_violation_or_has_the_types_that_were_asked_for(
 
 def test_names_of_descriptors_are_names() -> None:
     # They become keys of a dict, and a list among them would raise there.
-    data = protocol.encode("forked", slot=1, pid=2, has=[["request"]])
+    data = protocol.encode("forked", workers=[[1, 2]], has=[["request"]])
     with pytest.raises(ProtocolViolation):
         protocol.decode(data)
 
 
 def test_every_message_fits_one_packet() -> None:
-    longest = "x" * (64 * 1024)
-    assert (
-        len(protocol.encode("failed", type="E" * 200, body=longest))
-        < protocol.MAX_MESSAGE
-    )
+    longest, large = "x" * (64 * 1024), 1 << 62
+    failed = protocol.encode("failed", type="E" * 200, body=longest)
+    forked = [[large, large]] * protocol.MOST_FORKED
+    exited = [[large, large, large, "processes", large]] * protocol.MOST_EXITED
+    for message in (
+        failed,
+        protocol.encode("forked", workers=forked, has=protocol.DESCRIPTORS),
+        protocol.encode("exited", workers=exited),
+    ):
+        assert len(message) < protocol.MAX_MESSAGE
+
+
+def test_the_descriptors_of_one_message_are_no_more_than_the_kernel_passes() -> None:
+    # SCM_MAX_FD of the kernel.
+    assert protocol.MOST_DESCRIPTORS <= 253
