@@ -343,15 +343,17 @@ class WorkerPool:
 
     def _look_who_is_due(self) -> None:
         now = self._loop.now()
-        for worker in list(self.workers.values()):
-            if worker.due_at <= now:
-                worker.due_at = math.inf
-                worker.when_due(worker)
-        due_at = min(
-            (worker.due_at for worker in self.workers.values()), default=math.inf
-        )
-        if due_at < math.inf:
-            self._watch_due(due_at)
+        try:
+            for worker in list(self.workers.values()):
+                if worker.due_at <= now:
+                    worker.due_at = math.inf
+                    worker.when_due(worker)
+        finally:
+            # A bug about one of them is not to make the others wait for ever.
+            dues = [worker.due_at for worker in self.workers.values()]
+            due_at = min(dues, default=math.inf)
+            if due_at < math.inf:
+                self._watch_due(due_at)
 
     def _hurry(self, worker: Worker) -> None:
         """End a worker that was sent off and is still there."""
@@ -369,23 +371,32 @@ class WorkerPool:
 
     def balance(self) -> None:
         """Order forks until there are as many workers as are wanted."""
-        if self.supervisor.state is not LoadState.READY or self._is_stopping:
-            return
-        zygote = self.supervisor.zygote
-        if zygote is None or self._fork_timer is not None:
+        supervisor = self.supervisor
+        zygote = supervisor.zygote
+        if (
+            supervisor.state is not LoadState.READY
+            or self._is_stopping
+            or zygote is None
+            or self._fork_timer is not None
+        ):
             return
         waiting = self.demand.waiting if self.demand is not None else 0
-        size = self.size
-        wanted = self.busy + waiting + (self._spares if self.busy or waiting else 0)
+        size, spares = self.size, self._spares
+        wanted = self.busy + waiting
+        if wanted:
+            wanted += spares
         wanted = min(size.max_workers, max(size.min_workers, wanted))
         existing = self.busy + self.booting + len(self._idle)
         missing = wanted - existing
-        if missing > 0 and self.supervisor.imports_in_worker:
+        if missing > 0 and supervisor.imports_in_worker:
             missing = self._worth_importing(missing)
-        is_urgent = waiting or existing < size.min_workers
-        if is_urgent or missing >= min(self._spares, size.max_workers) // 2:
-            self.booting += max(0, missing)
-            self._fork(zygote, missing, self.supervisor.boot_limit_s)
+        if missing > 0:
+            # Several forked in one go cost less. Those who wait do not lose by it as long
+            # as each has a worker under way.
+            is_urgent = waiting > self.booting or existing < size.min_workers
+            if is_urgent or missing >= min(spares, size.max_workers) // 2:
+                self.booting += missing
+                self._fork(zygote, missing, supervisor.boot_limit_s)
         self._watch_surplus()
 
     @property
@@ -393,7 +404,7 @@ class WorkerPool:
         """How many workers are kept ready beyond those at work."""
         if self.size.max_invocations != 1 or self.supervisor.imports_in_worker:
             return 1
-        # Every invocation takes one for good; several forked in one go cost less.
+        # Every invocation takes one for good.
         return _STOCK
 
     def _worth_importing(self, missing: int) -> int:
@@ -412,13 +423,12 @@ class WorkerPool:
             if worker.state is WorkerState.BOOTING:
                 self._boot_too_slow(worker, limit_s)
 
-        for slot in islice(self._slots, max(0, number)):
+        for slot in islice(self._slots, number):
             worker = Worker(slot, zygote, self._loop, self, self._max_body)
             self.workers[slot] = worker
             workers.append(worker)
             self._expect(worker, limit_s, give_up)
-        if workers:
-            zygote.fork([worker.slot for worker in workers])
+        zygote.fork([worker.slot for worker in workers])
         return workers
 
     # Successors.

@@ -288,13 +288,14 @@ class Worker:
         return True
 
     def _take(self, data: bytes) -> None:
-        frame = self._decoder.feed(data)
+        decoder = self._decoder
+        frame = decoder.feed(data)
         while frame is not None:
             if self.holder is not None:
                 self.holder.worker_replied(frame)
             else:
                 self._keeper.frame_without_lease(self, frame)
-            frame = self._decoder.feed(b"")
+            frame = decoder.feed(b"") if decoder.has_more else None
 
     @property
     def is_quiet(self) -> bool:
@@ -330,7 +331,9 @@ class Worker:
         except BlockingIOError:
             return False
         if not data:
+            # Whoever could write has ended, or closed it.
             self._loop.unwatch(fd)
+            os.close(self._fds.pop(stream))
             return False
         if self.holder is not None:
             self.holder.worker_printed(stream, data)

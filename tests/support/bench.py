@@ -57,6 +57,8 @@ class PlayedZygote:
     def __init__(self) -> None:
         self.pid = 1
         self.forks: list[int] = []
+        #: how many workers were ordered at a time
+        self.ordered: list[int] = []
         self.killed: list[int] = []
         self.is_watching = False
         self.is_dismissed = False
@@ -64,6 +66,7 @@ class PlayedZygote:
 
     def fork(self, slots: list[int]) -> None:
         self.forks += slots
+        self.ordered.append(len(slots))
 
     def kill_worker(self, slot: int) -> None:
         self.killed.append(slot)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -18,6 +21,7 @@ from isoruntime.errors import (
     WorkerDied,
 )
 from isoruntime.pool.pool import PoolSize
+from isoruntime.pool.states import WorkerState
 from isoruntime.pool.supervisor import LoadState
 from isoruntime.wire.frames import Kind
 from tests.support.bench import EVERYTHING, Bench, Caller, MakeBench, bench_for
@@ -75,6 +79,89 @@ def test_where_no_worker_serves_twice_a_stock_is_kept_and_filled_by_halves(
         ready.append(len(bench.pool.idle))
         serve_and_end(bench)
     assert ready == [8, 7, 6, 5, 8, 7, 6, 5, 8, 7, 6, 5]
+
+
+def test_also_where_everybody_has_to_wait_workers_are_ordered_several_at_a_time(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(size=PoolSize(max_workers=32, max_invocations=1))
+    bench.boots = False
+    for _ in range(8):
+        bench.submit()
+    for _ in range(60):
+        booting = [
+            bench.workers[slot]
+            for slot, worker in bench.pool.workers.items()
+            if worker.state is WorkerState.BOOTING
+        ]
+        booting[0].ready()
+        bench.settle()
+        for worker in bench.asked():
+            worker.take()
+            bench.answer(worker)
+            worker.die(code=0)
+            bench.submit()
+    # The first worker of all, and the first caller, for whom nothing is ready.
+    assert min(bench.zygote.ordered[2:]) >= 4
+    assert all(caller.is_answered for caller in bench.callers[:60])
+
+
+def test_workers_that_have_gone_leave_no_timers(make_bench: MakeBench) -> None:
+    bench = make_bench(size=PoolSize(max_workers=32, max_invocations=1))
+    for _ in range(100):
+        bench.submit()
+        serve_and_end(bench)
+    assert len(bench.loop._timers) < 10
+
+
+def test_a_worker_that_does_not_go_when_it_is_sent_off_is_killed(
+    make_bench: MakeBench,
+) -> None:
+    bench = make_bench(size=PoolSize(max_workers=32, max_invocations=1))
+    bench.submit()
+    worker = bench.take()
+    bench.answer(worker)
+    assert worker.was_sent_off()
+    bench.advance(0.9)
+    assert bench.zygote.killed == []
+    bench.advance(0.2)
+    assert bench.zygote.killed == [worker.slot]
+    bench.advance(10)
+    assert bench.zygote.killed == [worker.slot]
+
+
+@pytest.fixture(params=["dead", "alive"])
+def child(request: pytest.FixtureRequest) -> Iterator[tuple[int, bool]]:
+    """Make a process; give a descriptor of it, and whether it has ended."""
+    is_dead = request.param == "dead"
+    pid = os.fork()
+    if pid == 0:
+        # Safe because it does nothing at all.
+        if not is_dead:
+            time.sleep(30)
+        os._exit(0)
+    if is_dead:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    pidfd = os.pidfd_open(pid)
+    yield pidfd, is_dead
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    os.close(pidfd)
+
+
+def test_a_worker_that_has_ended_is_let_go_without_its_report(
+    child: tuple[int, bool], make_bench: MakeBench
+) -> None:
+    pidfd, is_dead = child
+    bench = make_bench(pidfd=pidfd)
+    (worker,) = bench.pool.idle
+    bench.pool.retire(worker)
+    bench.advance(1.1)
+    assert bench.zygote.killed == [worker.slot]
+    bench.advance(1.8)
+    assert worker.slot in bench.pool.workers
+    bench.advance(0.3)
+    assert (worker.slot not in bench.pool.workers) is is_dead
 
 
 @pytest.mark.parametrize(("most", "ready"), [(1, 0), (2, 1), (3, 2), (4, 3)])
