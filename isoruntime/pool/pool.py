@@ -606,9 +606,8 @@ class WorkerPool:
         if error is not None and self.demand is not None:
             # The last one that could have served those who wait.
             self.demand.handler_unavailable(error)
-        if was is not WorkerState.DOOMED:
-            # Otherwise it was counted out when it was sent off or killed.
-            self.balance()
+        # Whoever was killed is replaced only now that its memory is free.
+        self.balance()
 
     def zygote_gone(self, zygote: Zygote) -> None:
         """Bury the workers of a zygote that ended: the kernel killed them with it."""

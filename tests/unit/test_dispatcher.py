@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -130,6 +129,30 @@ def test_a_worker_that_does_not_go_when_it_is_sent_off_is_killed(
     assert bench.zygote.killed == [worker.slot]
 
 
+def test_who_waits_gets_a_worker_when_the_one_he_waits_for_was_killed(
+    single: Bench,
+) -> None:
+    single.submit()
+    waiting = single.submit()
+    worker = single.take()
+    single.answer(worker, nonce=b"of nobody's     ")
+    single.let_the_killed_die()
+    single.answer(single.take(), b"served")
+    assert waiting.outcome == b"served"
+
+
+@pytest.mark.parametrize("least", [1, 3])
+def test_a_free_worker_that_was_killed_is_replaced(
+    make_bench: MakeBench, least: int
+) -> None:
+    bench = make_bench(size=PoolSize(min_workers=least))
+    (worker, *_) = bench.pool.idle
+    bench.pool.kill(worker)
+    bench.let_the_killed_die()
+    assert len(bench.pool.idle) == least
+    assert worker not in bench.pool.idle
+
+
 @pytest.fixture(params=["dead", "alive"])
 def child(request: pytest.FixtureRequest) -> Iterator[tuple[int, bool]]:
     """Make a process; give a descriptor of it, and whether it has ended."""
@@ -138,7 +161,7 @@ def child(request: pytest.FixtureRequest) -> Iterator[tuple[int, bool]]:
     if pid == 0:
         # Safe because it does nothing at all.
         if not is_dead:
-            time.sleep(30)
+            signal.pause()
         os._exit(0)
     if is_dead:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
