@@ -44,6 +44,11 @@ _QUICK_ROUNDS: Final = 2
 _SECONDS: Final = 2
 _QUICK_SECONDS: Final = 1
 _MOST_CONNECTIONS: Final = 1200
+#: A row in which the machine was too noisy is measured again; what decides is the noise
+#: alone, before anybody has seen what came out.
+_TRIES: Final = 3
+_LISTENS: Final = 15
+_PAUSE_S: Final = 2.0
 
 
 def main() -> int:
@@ -85,14 +90,31 @@ def _measure(args: argparse.Namespace) -> Results:
     results = Results(about, {})
     path = _RESULTS / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime())
     for name in args.rows or ROWS:
-        before = noise.listen()
-        if before.is_unusable and not args.force:
-            note(f"run: too noisy to go on: {before}; --force measures nevertheless")
-            break
-        results.rows[name] = _measure_row(ROWS[name], session, before)
-        results.write(path)
-        note(f"{name}: {results.rows[name].took_s:.0f} s; raw numbers in {path}")
+        for left in reversed(range(1 if args.force else _TRIES)):
+            before = noise.listen() if args.force else _wait_for_quiet()
+            if before.is_unusable and not args.force:
+                note(f"run: too noisy to go on: {before}; --force does nevertheless")
+                return results
+            measured = _measure_row(ROWS[name], session, before)
+            results.rows[name] = measured
+            results.write(path)
+            note(f"{name}: {measured.took_s:.0f} s; raw numbers in {path}")
+            why = why_noisy(ROWS[name], measured)
+            if not why:
+                break
+            note(f"{name}: {why}{'; once more' if left else ''}")
     return results
+
+
+def _wait_for_quiet() -> noise.Quiet:
+    """Return what the machine is like, after a minute at most in which it was too noisy."""
+    heard = noise.listen()
+    for _ in range(_LISTENS):
+        if not heard.is_unusable:
+            break
+        time.sleep(_PAUSE_S)
+        heard = noise.listen()
+    return heard
 
 
 def _measure_row(row: Row, session: Session, before: noise.Quiet) -> Measured:
