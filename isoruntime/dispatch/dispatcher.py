@@ -177,10 +177,10 @@ class Dispatcher:
         started = invocation.started
         if started is not phase:
             if started is not None:
-                self.journal.end(started.value, request_id, failed=True)
-            self.journal.start(phase.value, request_id)
+                self.journal.end(started.word, request_id, failed=True)
+            self.journal.start(phase.word, request_id)
         self.journal.error(request_id, self.error_body(error))
-        self.journal.end(phase.value, request_id, failed=True)
+        self.journal.end(phase.word, request_id, failed=True)
 
     def _lend(self, invocation: Invocation, worker: Any) -> None:
         lease = Lease(self, invocation, worker)

@@ -43,6 +43,10 @@ class Phase(enum.Enum):
     PRE_STOP = "PreStop"
     PRE_FREEZE = "PreFreeze"
 
+    def __init__(self, word: str) -> None:
+        """`word` is the value, for which Enum itself goes through a function."""
+        self.word = word
+
     # By identity, for tables looked into on the way of every invocation: the hash of an
     # Enum is a function in Python.
     __hash__ = object.__hash__
@@ -125,7 +129,7 @@ class Invocation:
         self.started: Phase | None = None
 
     def __repr__(self) -> str:
-        return f"<Invocation {self.phase.value} {self.request_id}>"
+        return f"<Invocation {self.phase.word} {self.request_id}>"
 
     def deadline(self, now: float, timeout_s: float) -> tuple[float, float]:
         """Return when it has to be over, and the limit to name if it is not.

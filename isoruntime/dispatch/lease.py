@@ -151,7 +151,7 @@ class Lease:
         phase = self._phase
         if invocation.started is not phase:
             # Once, also when a second worker has to take over before the first began.
-            dispatcher.journal.start(phase.value, invocation.request_id)
+            dispatcher.journal.start(phase.word, invocation.request_id)
             invocation.started = phase
         left_ms = max(0, int((self.deadline - now) * 1000))
         meta = b"%b\n%d\n%b" % (
@@ -310,7 +310,7 @@ class Lease:
             return
         self._close_output()
         self._dispatcher.journal.end(
-            Phase.INITIALIZE.value, self.invocation.request_id, failed=False
+            Phase.INITIALIZE.word, self.invocation.request_id, failed=False
         )
         self._phase = Phase.INVOKE
         self.state = LeaseState.RUNNING
@@ -441,10 +441,10 @@ class Lease:
             journal.error(request_id, dispatcher.error_body(outcome))
         elif failed and isinstance(outcome, Response):
             journal.error(request_id, bytes(outcome.body[:_MAX_LOGGED]))
-        journal.end(self._phase.value, request_id, failed=failed)
+        journal.end(self._phase.word, request_id, failed=failed)
         if self._phase is not invocation.phase:
-            journal.start(invocation.phase.value, request_id)
-            journal.end(invocation.phase.value, request_id, failed=failed)
+            journal.start(invocation.phase.word, request_id)
+            journal.end(invocation.phase.word, request_id, failed=failed)
         dispatcher.lease_ended(self)
         worker = self.worker
         if invocation.is_measured:

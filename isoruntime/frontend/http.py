@@ -9,7 +9,7 @@ runs with a task that has nothing to do but to write it, and waitress goes on wi
 the connection as usual: the next pipelined request, keep-alive, or the close.
 
 What is relied upon, and tested in `tests/frontend/test_http.py`, of waitress 3.0:
-`create_server(_dispatcher=)`, `HTTPChannel.{requests, service, send, write_soon,
+`create_server(_dispatcher=)`, `HTTPChannel.{request, requests, received, service, send, write_soon,
 outbufs, handle_close}`, `HTTPRequestParser.{received, parse_header, body_rcv}`,
 `wasyncore.readwrite`.
 """
@@ -100,6 +100,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     # What a request has that was not understood as far as its first line.
     command = ""
     path = ""
+    #: a body that came along with its head
+    _body = b""
 
     # waitress declares these without types.
     body_rcv: Any
@@ -123,6 +125,25 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if self.is_too_large:
             # A client that asks first is told at once.
             self.expect_continue = False
+
+    def take_whole(self, data: bytes) -> bool:
+        """Take in a usual request that is all there; return whether it was one.
+
+        That is nearly every one: a head whose lines are known, its body behind it, and
+        nothing else. For any other `received` is to be called, as if nothing had been.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        if (
+            end < 4
+            or end >= self.adj.max_request_header_size
+            or not self._parse_known(data[:end])
+            or len(data) - end != self.content_length
+            or self.content_length > self.adj.max_event_bytes
+        ):
+            return False
+        self._body = data[end:]
+        self.completed = self.headers_finished = True
+        return True
 
     def _parse_known(self, head: bytes) -> bool:
         """Do as waitress does for the usual request; return whether this is one."""
@@ -193,7 +214,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def event(self) -> Body:
         """Return the body: bytes, or the file waitress has spilled it to."""
         if self.body_rcv is None:
-            return b""
+            return self._body
         buffer = self.body_rcv.getbuf()
         if buffer.buf is None:
             return bytes(buffer.strbuf)
@@ -265,31 +286,31 @@ class AnswerTask:
 
 
 _REASONS: Final = {
-    200: b"OK",
-    201: b"Created",
-    202: b"Accepted",
-    204: b"No Content",
-    301: b"Moved Permanently",
-    302: b"Found",
-    303: b"See Other",
-    304: b"Not Modified",
-    307: b"Temporary Redirect",
-    308: b"Permanent Redirect",
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    409: b"Conflict",
-    413: b"Content Too Large",
-    422: b"Unprocessable Content",
-    429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error",
-    501: b"Not Implemented",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
+    200: "OK",
+    201: "Created",
+    202: "Accepted",
+    204: "No Content",
+    301: "Moved Permanently",
+    302: "Found",
+    303: "See Other",
+    304: "Not Modified",
+    307: "Temporary Redirect",
+    308: "Permanent Redirect",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
 }
 
 
@@ -298,13 +319,13 @@ class _Clock:
 
     def __init__(self) -> None:
         self._second = 0
-        self._text = b""
+        self._text = ""
 
-    def date(self) -> bytes:
+    def date(self) -> str:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._text = build_http_date(second).encode()
+            self._text = build_http_date(second)
         return self._text
 
 
@@ -312,33 +333,33 @@ _clock = _Clock()
 
 
 def _head_of(
-    answer: Answer, request: Parser, close: bool, framing: bytes | None = None
+    answer: Answer, request: Parser, close: bool, framing: str | None = None
 ) -> bytes:
     """Return all of an answer but its body.
 
     `framing` says how the body's end is told where that is not by its length.
     """
-    version = b"1.0" if request.version == "1.0" else b"1.1"
+    version = "1.0" if request.version == "1.0" else "1.1"
     status = answer.status
-    reason = answer.reason.encode("latin-1") or _REASONS.get(status, b"Unknown")
-    lines = [b"HTTP/%b %d %b\r\nDate: %b" % (version, status, reason, _clock.date())]
+    reason = answer.reason or _REASONS.get(status, "Unknown")
+    lines = [f"HTTP/{version} {status} {reason}\r\nDate: {_clock.date()}"]
     if answer.content_type:
-        lines.append(b"Content-Type: " + answer.content_type.encode("latin-1"))
+        lines.append(f"Content-Type: {answer.content_type}")
     if framing is not None:
         lines += [framing] if framing else []
     elif status not in BODILESS:
         length = len(answer.body)
         if request.command == "HEAD" and answer.length >= 0:
             length = answer.length
-        lines.append(b"Content-Length: %d" % length)
+        lines.append(f"Content-Length: {length}")
     for name, value in answer.headers:
-        lines.append(f"{name}: {value}".encode("latin-1"))
+        lines.append(f"{name}: {value}")
     if close:
-        lines.append(b"Connection: close")
-    elif version == b"1.0":
-        lines.append(b"Connection: keep-alive")
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+        lines.append("Connection: close")
+    elif version == "1.0":
+        lines.append("Connection: keep-alive")
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode("latin-1")
 
 
 class _Body:
@@ -353,20 +374,20 @@ class _Body:
         #: bytes that were announced and have not come; -1 where none were
         self._left = answer.length
         self.is_chunked = False
-        self.framing = b""
+        self.framing = ""
         if self.is_silent:
             # A HEAD's answer says what a GET's would have.
             self._left = -1
             if answer.length >= 0 and answer.status not in BODILESS:
-                self.framing = b"Content-Length: %d" % answer.length
+                self.framing = f"Content-Length: {answer.length}"
         elif answer.length >= 0:
-            self.framing = b"Content-Length: %d" % answer.length
+            self.framing = f"Content-Length: {answer.length}"
         elif request.version == "1.0":
             # Its end is the connection's.
             self.close = True
         else:
             self.is_chunked = True
-            self.framing = b"Transfer-Encoding: chunked"
+            self.framing = "Transfer-Encoding: chunked"
 
     def piece(self, data: bytes | bytearray) -> list[bytes | bytearray]:
         """Return what is to be written for a piece of the body."""
@@ -448,7 +469,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def received(self, data: bytes) -> bool:
         """Take in what was received, or drop it if nobody wants it any more."""
-        return False if self.is_lingering else bool(super().received(data))
+        if self.is_lingering:
+            return False
+        if not (
+            self.request is not None
+            or self.requests
+            or self.will_close
+            or self.close_when_flushed
+        ):
+            request = self.parser_class(self.adj)
+            if request.take_whole(data):
+                self.requests.append(request)
+                self.server.add_task(self)
+                return True
+            self.request = request
+        return bool(super().received(data))
 
     def send(self, data: bytes | memoryview, do_close: bool = True) -> int:
         """Send as much as a connection may in one turn."""

@@ -88,19 +88,57 @@ def seen(parser: Parser, data: bytes) -> dict[str, Any]:
     return found
 
 
+def seen_at_once(parser: Parser, data: bytes) -> dict[str, Any]:
+    """Take in data as a connection does with the first that comes."""
+    return seen(parser, b"" if parser.take_whole(data) else data)
+
+
 @settings(phases=set(Phase) - {Phase.explain}, deadline=None, max_examples=400)
 @given(
     first=st.sampled_from(FIRST_LINES),
     lines=st.lists(st.sampled_from(LINES), max_size=6),
     earlier=st.lists(st.sampled_from(LINES), max_size=6),
+    body=st.sampled_from([b"", b"ab", b"abc", b"abcd", b"abcPOST /invoke HTTP/1.1"]),
 )
 def test_known_lines_mean_what_waitress_says(
-    first: bytes, lines: list[bytes], earlier: list[bytes]
+    first: bytes, lines: list[bytes], earlier: list[bytes], body: bytes
 ) -> None:
     for some in (earlier, lines, lines):
-        data = b"\r\n".join([first, *some, b"", b"abc"])
+        data = b"\r\n".join([first, *some, b"", body])
         expected = seen(Anew(adjustments()), data)
         assert seen(Parser(adjustments()), data) == expected
+        assert seen_at_once(Parser(adjustments()), data) == expected
+
+
+def request_of(body: bytes, *lines: bytes, length: int | None = None) -> bytes:
+    told = b"Content-Length: %d" % (len(body) if length is None else length)
+    return b"\r\n".join([b"POST /invoke HTTP/1.1", told, *lines, b"", body])
+
+
+@pytest.mark.parametrize(
+    ("data", "is_whole"),
+    [
+        pytest.param(request_of(b"abc"), True, id="usual"),
+        pytest.param(request_of(b""), True, id="no body"),
+        pytest.param(request_of(b"x" * 1024), True, id="as large as may be"),
+        pytest.param(request_of(b"x" * 1025), False, id="too large"),
+        pytest.param(request_of(b"ab", length=3), False, id="half a body"),
+        pytest.param(request_of(b"abc") + request_of(b"d"), False, id="two"),
+        pytest.param(request_of(b"abc")[:30], False, id="half a head"),
+        pytest.param(b"\r\n" + request_of(b"abc"), False, id="an empty line first"),
+        pytest.param(
+            request_of(b"abc", b"x: " + b"y" * 300_000), False, id="a head too long"
+        ),
+        pytest.param(request_of(b"abc", b"Expect: 100-continue"), False, id="asks"),
+    ],
+)
+def test_what_is_taken_at_once_is_all_of_one_usual_request(
+    data: bytes, is_whole: bool
+) -> None:
+    seen(Parser(adjustments()), request_of(b"so that the first line is known"))
+    assert Parser(adjustments()).take_whole(data) is is_whole
+    expected = seen(Anew(adjustments()), data)
+    assert seen_at_once(Parser(adjustments()), data) == expected
 
 
 def test_a_usual_request_is_not_taken_apart_again(
