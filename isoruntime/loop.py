@@ -159,6 +159,10 @@ class Loop:
         """Look at this connection's interest again at the end of the turn."""
         self._touched.add(fd)
 
+    def leave(self, fd: int) -> None:
+        """Take back a `touch`: what this connection wants is what it wanted before."""
+        self._touched.discard(fd)
+
     def forget(self, fd: int) -> None:
         """Drop a connection that has left the map."""
         self._touched.discard(fd)

@@ -3,12 +3,15 @@
 The platform sends some twenty headers with every request, and all but one or two of
 them are the same bytes for thousands of requests. waitress takes each apart anew, which
 is a third of what the front end does for a call. Here a line is taken apart once, by
-waitress's own rules, and looked up from then on. Whatever is out of the ordinary (a
+waitress's own rules, and looked up from then on; and of a head that is like the last one with
+the same first line only the lines that differ. Whatever is out of the ordinary (a
 folded line, a name twice, a transfer encoding) is left to waitress altogether.
 """
 
 from __future__ import annotations
 
+from itertools import compress
+from operator import ne
 from typing import Final, NamedTuple
 
 from waitress.rfc7230 import HEADER_FIELD_RE
@@ -16,6 +19,10 @@ from waitress.rfc7230 import HEADER_FIELD_RE
 #: Lines kept; a request id is a new one every time, so they are all forgotten now and then.
 _MAX_LINES: Final = 1024
 _MAX_FIRST_LINES: Final = 64
+#: A head that is longer is not kept, and one in which more than so many lines are new is
+#: read whole: an id, a length and a time are what usually differs.
+_MAX_HEAD_BYTES: Final = 16 * 1024
+_MAX_CHANGED: Final = 4
 #: The platform's longest is a security token of 1 to 2 KB.
 _MAX_LINE_BYTES: Final = 4096
 #: They change how the request is read, which is waitress's to do.
@@ -34,12 +41,33 @@ class FirstLine(NamedTuple):
     fragment: str
 
 
+class _Head:
+    """A head that was read: its lines, and what they say."""
+
+    __slots__ = ("_names", "headers", "lines")
+
+    def __init__(self, lines: list[bytes], headers: dict[str, str]) -> None:
+        self.lines = lines
+        self.headers = headers
+        names = iter(headers)
+        # Of the first line there is none, nor of the empty ones.
+        self._names = [
+            next(names) if at and line else "" for at, line in enumerate(lines)
+        ]
+
+    def name_at(self, at: int) -> str:
+        """Return the name in a line; empty where there is none."""
+        return self._names[at]
+
+
 class KnownLines:
     """Lines taken apart before, by their bytes."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, FirstLine] = {}
         self._pairs: dict[bytes, tuple[str, str]] = {}
+        #: by first line and number of lines, the head that was read whole last
+        self._heads: dict[tuple[bytes, int], _Head] = {}
 
     def read(self, head: bytes) -> tuple[FirstLine, dict[str, str]] | None:
         """Return first line and headers; None if waitress had better look itself."""
@@ -47,6 +75,39 @@ class KnownLines:
         first = self._first.get(lines[0])
         if first is None:
             return None
+        key = lines[0], len(lines)
+        known = self._heads.get(key)
+        if known is not None:
+            headers = self._read_changed(lines, known)
+            if headers is not None:
+                return first, headers
+        headers = self._read_all(lines)
+        if headers is None:
+            return None
+        if len(head) <= _MAX_HEAD_BYTES:
+            if len(self._heads) >= _MAX_FIRST_LINES:
+                self._heads.clear()
+            self._heads[key] = _Head(lines, headers)
+        return first, headers.copy()
+
+    def _read_changed(self, lines: list[bytes], known: _Head) -> dict[str, str] | None:
+        """Return the headers of a head by what is not as in another one.
+
+        None if that is much, or another name.
+        """
+        changed = [*compress(range(len(lines)), map(ne, lines, known.lines))]
+        if len(changed) > _MAX_CHANGED:
+            return None
+        headers = known.headers.copy()
+        for at in changed:
+            line = lines[at]
+            pair = self._pairs.get(line) or (self._take_apart(line) if line else None)
+            if pair is None or pair[0] != known.name_at(at):
+                return None
+            headers[pair[0]] = pair[1]
+        return headers
+
+    def _read_all(self, lines: list[bytes]) -> dict[str, str] | None:
         pairs = self._pairs
         headers: dict[str, str] = {}
         count = 0
@@ -61,7 +122,7 @@ class KnownLines:
             headers[pair[0]] = pair[1]
             count += 1
         # A name that came twice has become one.
-        return (first, headers) if len(headers) == count else None
+        return headers if len(headers) == count else None
 
     def _take_apart(self, line: bytes) -> tuple[str, str] | None:
         if b"\r" in line or b"\n" in line:

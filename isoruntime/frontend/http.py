@@ -23,6 +23,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from waitress import wasyncore
@@ -467,6 +468,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Return whether input is wanted."""
         return self.is_lingering or bool(super().readable())
 
+    def handle_read(self) -> None:
+        """Take in what there is to read."""
+        try:
+            data = self.socket.recv(_RECV_BYTES)
+        except OSError:
+            # It will be met again, where it is dealt with.
+            super().handle_read()
+            return
+        if data:
+            self.last_activity = time.time()
+            self.received(data)
+        else:
+            self.handle_close()
+            self.connected = False
+
     def received(self, data: bytes) -> bool:
         """Take in what was received, or drop it if nobody wants it any more."""
         if self.is_lingering:
@@ -480,7 +496,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             request = self.parser_class(self.adj)
             if request.take_whole(data):
                 self.requests.append(request)
-                self.server.add_task(self)
+                server = self.server
+                server.add_task(self)
+                if not self.total_outbufs_len:
+                    # It can be read on for a second request, as before.
+                    server.loop.leave(self._fileno)
                 return True
             self.request = request
         return bool(super().received(data))
@@ -707,7 +727,7 @@ class _TaskDispatcher:
 
     def add_task(self, channel: Channel) -> None:
         """Note a request; called with the channel's lock held."""
-        self._loop.call_soon(lambda: self._begin(channel))
+        self._loop.call_soon(partial(self._begin, channel))
 
     def _begin(self, channel: Channel) -> None:
         if not channel.connected:

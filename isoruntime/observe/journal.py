@@ -104,8 +104,7 @@ class Journal:
         return tail.tail() if tail is not None else b""
 
     def _sink_of(self, request_id: str | None) -> Sink:
-        # Hardly anybody asks, so that is what is looked at first.
-        if self._tails and request_id is not None:
+        if request_id is not None:
             tail = self._tails.get(request_id)
             if tail is not None:
                 return CopyingSink(self._sink, tail.feed)
@@ -113,11 +112,14 @@ class Journal:
 
     def start(self, phase: str, request_id: str) -> None:
         """Write the line that every run of user code begins with."""
-        self._sink_of(request_id).write(self._format.start(phase, request_id))
+        # Hardly anybody asks for a tail.
+        sink = self._sink_of(request_id) if self._tails else self._sink
+        sink.write(self._format.start(phase, request_id))
 
     def end(self, phase: str, request_id: str, failed: bool) -> None:
         """Write the line that every run of user code ends with."""
-        self._sink_of(request_id).write(self._format.end(phase, request_id, failed))
+        sink = self._sink_of(request_id) if self._tails else self._sink
+        sink.write(self._format.end(phase, request_id, failed))
 
     def error(self, request_id: str, body: bytes) -> None:
         """Write what a caller is told of a failure."""

@@ -369,7 +369,7 @@ class WorkerPool:
 
     # How many?
 
-    def balance(self) -> None:
+    def balance(self) -> None:  # noqa: C901 - one condition after another
         """Order forks until there are as many workers as are wanted."""
         supervisor = self.supervisor
         zygote = supervisor.zygote
@@ -385,7 +385,11 @@ class WorkerPool:
         wanted = self.busy + waiting
         if wanted:
             wanted += spares
-        wanted = min(size.max_workers, max(size.min_workers, wanted))
+        # On the way of every invocation, where a function for it would be a tenth.
+        if wanted < size.min_workers:
+            wanted = size.min_workers
+        if wanted > size.max_workers:
+            wanted = size.max_workers
         existing = self.busy + self.booting + len(self._idle)
         missing = wanted - existing
         if missing > 0 and supervisor.imports_in_worker:
@@ -397,7 +401,8 @@ class WorkerPool:
             if is_urgent or missing >= min(spares, size.max_workers) // 2:
                 self.booting += missing
                 self._fork(zygote, missing, supervisor.boot_limit_s)
-        self._watch_surplus()
+        if self._shrink_timer is None:
+            self._watch_surplus()
 
     @property
     def _spares(self) -> int:

@@ -98,12 +98,22 @@ def seen_at_once(parser: Parser, data: bytes) -> dict[str, Any]:
     first=st.sampled_from(FIRST_LINES),
     lines=st.lists(st.sampled_from(LINES), max_size=6),
     earlier=st.lists(st.sampled_from(LINES), max_size=6),
+    changed=st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from(LINES)), min_size=1, max_size=5
+    ),
     body=st.sampled_from([b"", b"ab", b"abc", b"abcd", b"abcPOST /invoke HTTP/1.1"]),
 )
 def test_known_lines_mean_what_waitress_says(
-    first: bytes, lines: list[bytes], earlier: list[bytes], body: bytes
+    first: bytes,
+    lines: list[bytes],
+    earlier: list[bytes],
+    changed: list[tuple[int, bytes]],
+    body: bytes,
 ) -> None:
-    for some in (earlier, lines, lines):
+    later = list(lines)
+    for at, line in changed:
+        later[at : at + 1] = [line]
+    for some in (earlier, lines, lines, later, lines):
         data = b"\r\n".join([first, *some, b"", body])
         expected = seen(Anew(adjustments()), data)
         assert seen(Parser(adjustments()), data) == expected
