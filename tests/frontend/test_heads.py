@@ -181,4 +181,10 @@ def test_what_is_kept_is_bounded() -> None:
         assert known.read(head + long_line) is not None
     assert len(known._first) <= heads._MAX_FIRST_LINES
     assert len(known._pairs) <= heads._MAX_LINES
+    assert len(known._heads) <= heads._MAX_FIRST_LINES
     assert max(map(len, known._pairs)) <= heads._MAX_LINE_BYTES
+    many = [b"x-%d: %b" % (number, b"y" * 1000) for number in range(20)]
+    long_head = b"\r\n".join([b"GET /4999 HTTP/1.1", *many, b"", b""])
+    assert known.read(long_head) is not None
+    sizes = [sum(map(len, head.lines)) for head in known._heads.values()]
+    assert max(sizes) <= heads._MAX_HEAD_BYTES
