@@ -52,7 +52,9 @@ class Front:
         Raises:
             Failed: it cannot load.
         """
-        self.pid, self._control, self._output_r = spawn(environment)
+        spawned = spawn(environment)
+        self.pid = spawned.pid
+        self._control, self._output_r = spawned.control, spawned.output_r
         self._control.settimeout(_GIVE_UP_S)
         self._say("load", **order._asdict())
         self._slot = 0

@@ -36,7 +36,7 @@ Step = Callable[[], object]
 def steps(code_dir: str, temp_base: str) -> dict[str, Step]:
     """Return what a worker, or the keeper of its cell, does before it goes on."""
     grants = paths.for_worker(code_dir, f"{temp_base}/cell")
-    wide = paths.for_zygote(code_dir, temp_base)
+    wide = paths.for_zygote(grants, code_dir, temp_base)
     ruleset = landlock.prepare(grants, network=True)
     program = seccomp.program(seccomp.SystemCalls(has_network=True))
     uid = identity.base_uid(os.getpid())

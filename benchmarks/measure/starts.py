@@ -77,7 +77,7 @@ class ForkTimer:
         for slot in range(1, times + 1):
             self._took_s, exits = 0.0, self._exits
             self._ordered_at = time.perf_counter()
-            self._zygote.fork(slot)
+            self._zygote.fork([slot])
             self._turn_until(lambda: self._took_s > 0)
             taken.append(self._took_s * 1000)
             self._zygote.kill_worker(slot)
