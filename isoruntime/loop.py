@@ -80,6 +80,30 @@ class Timer:
         return self._call is not None
 
 
+class Alarm:
+    """One timer for many times: it calls when the earliest of them has come."""
+
+    __slots__ = ("_call", "_loop", "_timer")
+
+    def __init__(self, loop: Loop, call: Callable[[], object]) -> None:
+        self._loop = loop
+        self._call = call
+        self._timer: Timer | None = None
+
+    def set(self, at: float) -> None:
+        """Call at this time of the loop's clock, or earlier if that was asked for.
+
+        Once: whoever is called sets it for what is still to come.
+        """
+        timer = self._timer
+        if timer is not None and timer.is_armed:
+            if timer.at <= at:
+                return
+            timer.cancel()
+        delay_s = max(0.0, at - self._loop.now())
+        self._timer = self._loop.call_later(delay_s, self._call)
+
+
 class ConnectionMap(dict[int, Any]):
     """waitress's map of sockets, telling the loop what comes and goes."""
 

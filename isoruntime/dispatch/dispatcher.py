@@ -16,6 +16,7 @@ from isoruntime.errors import (
     NoWorkerAvailable,
     RuntimeFault,
 )
+from isoruntime.loop import Alarm
 from isoruntime.wire.frames import NONCE_BYTES
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class Dispatcher:
         self._is_initialized = False
         self._queue: deque[Invocation] = deque()
         self._in_flight: set[Lease] = set()
-        self._deadline_timer: Timer | None = None
+        #: looks at all deadlines when this one is due, at the latest
+        self.watch_deadline = Alarm(loop, self._look_at_deadlines).set
         self._queue_timer: Timer | None = None
         # While nothing can be served yet, nobody's wait counts.
         self._waits_count_from = 0.0
@@ -361,17 +363,7 @@ class Dispatcher:
             self._stray = self.journal.open(None)
         self._stray.feed(stream, data)
 
-    # Deadlines: one timer, for the earliest of all.
-
-    def watch_deadline(self, deadline: float) -> None:
-        """Look at all deadlines when this one is due, at the latest."""
-        timer = self._deadline_timer
-        if timer is not None and timer.is_armed:
-            if timer.at <= deadline:
-                return
-            timer.cancel()
-        delay_s = max(0.0, deadline - self.now())
-        self._deadline_timer = self._loop.call_later(delay_s, self._look_at_deadlines)
+    # Deadlines.
 
     def _look_at_deadlines(self) -> None:
         now = self.now()

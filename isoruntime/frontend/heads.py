@@ -44,20 +44,16 @@ class FirstLine(NamedTuple):
 class _Head:
     """A head that was read: its lines, and what they say."""
 
-    __slots__ = ("_names", "headers", "lines")
+    __slots__ = ("headers", "lines", "names")
 
     def __init__(self, lines: list[bytes], headers: dict[str, str]) -> None:
         self.lines = lines
         self.headers = headers
         names = iter(headers)
-        # Of the first line there is none, nor of the empty ones.
-        self._names = [
+        #: of each line; the first has none, nor have the empty ones
+        self.names = [
             next(names) if at and line else "" for at, line in enumerate(lines)
         ]
-
-    def name_at(self, at: int) -> str:
-        """Return the name in a line; empty where there is none."""
-        return self._names[at]
 
 
 class KnownLines:
@@ -101,8 +97,8 @@ class KnownLines:
         headers = known.headers.copy()
         for at in changed:
             line = lines[at]
-            pair = self._pairs.get(line) or (self._take_apart(line) if line else None)
-            if pair is None or pair[0] != known.name_at(at):
+            pair = self._pairs.get(line) or self._take_apart(line)
+            if pair is None or pair[0] != known.names[at]:
                 return None
             headers[pair[0]] = pair[1]
         return headers

@@ -103,6 +103,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     path = ""
     #: a body that came along with its head
     _body = b""
+    #: the head that `_parse_known` has read
+    _known = b""
 
     # waitress declares these without types.
     body_rcv: Any
@@ -148,6 +150,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def _parse_known(self, head: bytes) -> bool:
         """Do as waitress does for the usual request; return whether this is one."""
+        if head == self._known:
+            # It came before its body.
+            return True
         found = _known_lines.read(head)
         if found is None:
             return False
@@ -163,6 +168,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         self.version = "1.1"
         self.connection_close = headers.get("CONNECTION", "").lower() == "close"
         self.content_length = int(length)
+        self._known = head
         return True
 
     def _parse_anew(self, head: bytes) -> None:

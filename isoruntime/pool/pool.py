@@ -26,7 +26,7 @@ from isoruntime.errors import (
     WorkerDied,
     verdict_of_exit,
 )
-from isoruntime.loop import Loop, Timer
+from isoruntime.loop import Alarm, Loop, Timer
 from isoruntime.pool.isolation import Isolation
 from isoruntime.pool.states import WorkerEvent, WorkerState
 from isoruntime.pool.supervisor import LoadState, Preload, Supervisor
@@ -147,7 +147,7 @@ class WorkerPool:
         self.booting = 0
         self._shrink_timer: Timer | None = None
         self._fork_timer: Timer | None = None
-        self._due_timer: Timer | None = None
+        self._dues = Alarm(loop, self._look_who_is_due)
         self._is_stopping = False
         self._when_empty: Callable[[], object] | None = None
         self._goodbye: Timer | None = None
@@ -330,16 +330,7 @@ class WorkerPool:
         """Call `otherwise` with this worker, unless more is heard of it in time."""
         worker.due_at = due_at = self._loop.now() + within_s
         worker.when_due = otherwise
-        self._watch_due(due_at)
-
-    def _watch_due(self, due_at: float) -> None:
-        timer = self._due_timer
-        if timer is not None and timer.is_armed:
-            if timer.at <= due_at:
-                return
-            timer.cancel()
-        delay_s = max(0.0, due_at - self._loop.now())
-        self._due_timer = self._loop.call_later(delay_s, self._look_who_is_due)
+        self._dues.set(due_at)
 
     def _look_who_is_due(self) -> None:
         now = self._loop.now()
@@ -353,7 +344,7 @@ class WorkerPool:
             dues = [worker.due_at for worker in self.workers.values()]
             due_at = min(dues, default=math.inf)
             if due_at < math.inf:
-                self._watch_due(due_at)
+                self._dues.set(due_at)
 
     def _hurry(self, worker: Worker) -> None:
         """End a worker that was sent off and is still there."""

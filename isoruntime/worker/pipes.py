@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from fcntl import F_DUPFD_CLOEXEC, fcntl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,11 +12,6 @@ if TYPE_CHECKING:
 #: The worker's ends of request and reply pipe are moved out of the way of programs
 #: that take low descriptors for granted, and are closed when one is executed.
 _HIGH_FD = 200
-
-
-#: What the front end gets of a worker's pipes.
-_NAMES: Final = ("request", "reply", "trace", "stdout")
-_SPLIT_NAMES: Final = (*_NAMES, "stderr")
 
 
 class Places:
@@ -53,7 +48,7 @@ class Pipes:
     written there when it crashes or hangs.
     """
 
-    __slots__ = ("front_end", "names", "worker")
+    __slots__ = ("front_end", "worker")
 
     def __init__(self, *, split_output: bool) -> None:
         """Make the pipes; stdout and stderr share one unless they are split."""
@@ -61,15 +56,13 @@ class Pipes:
         reply_r, reply_w = os.pipe()
         trace = os.memfd_create("isoruntime-trace", os.MFD_CLOEXEC)
         stdout_r, stdout_w = os.pipe()
-        #: what the front end gets, by these names
+        #: what the front end gets, in the order of `zygote.protocol.DESCRIPTORS`
         self.front_end = [request_w, reply_r, trace, stdout_r]
-        self.names: tuple[str, ...] = _NAMES
         #: the worker's ends, in the order of `Places`
         self.worker = [request_r, reply_w, trace, stdout_w]
         if split_output:
             stderr_r, stderr_w = os.pipe()
             self.front_end.append(stderr_r)
-            self.names = _SPLIT_NAMES
             self.worker.append(stderr_w)
         for fd in self.front_end:
             if fd != trace:

@@ -197,8 +197,6 @@ class ZygoteServer:
         # When to look again who was killed, the next one last.
         self._looks: list[float] = []
         self._pid = os.getpid()
-        #: whether all that a worker leaves becomes our child
-        self._is_subreaper = True
         self._is_watching = False
         self._next_sample_at = 0.0
         self._excesses: dict[int, Excess] = {}  # pid -> why the watchdog killed it
@@ -247,7 +245,6 @@ class ZygoteServer:
 
     def note_no_subreaper(self) -> None:
         """Have it known that descendants can get away."""
-        self._is_subreaper = False
         self._walls.skipped["subreaper"] = "the kernel does not know it"
 
     def _watch_children(self) -> None:
@@ -485,7 +482,7 @@ class ZygoteServer:
 
     def _hand_over(self, born: list[tuple[_Berth, int, int]]) -> None:
         """Tell of workers, each with its berth, pid, and pidfd or -1."""
-        names = born[0][0].pipes.names
+        names = protocol.DESCRIPTORS[: len(born[0][0].pipes.front_end)]
         pidfds: list[int] = []
         try:
             for _, pid, pidfd in born:
@@ -559,8 +556,10 @@ class ZygoteServer:
             if slot is not None:
                 exits.append(_Exit(slot, status, usage.ru_maxrss))
         self._report_exits(exits)
+        # Where nothing gets away, all that a worker leaves becomes our child.
+        sees_all = "subreaper" not in self._walls.skipped
         has_orphans = self._kill_orphans()
-        self._clear_up(exits, were_alone=self._is_subreaper and not has_orphans)
+        self._clear_up(exits, were_alone=sees_all and not has_orphans)
         self._groups.tidy()
 
     def _report_exits(self, exits: list[_Exit]) -> None:

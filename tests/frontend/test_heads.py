@@ -170,6 +170,25 @@ def test_a_usual_request_is_not_taken_apart_again(
     assert found["event"] == b"abc"
 
 
+def test_a_head_that_came_before_its_body_is_read_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen(Parser(adjustments()), request_of(b"so that the first line is known"))
+    read: list[bytes] = []
+    original = heads.KnownLines.read
+
+    def note(self: heads.KnownLines, head: bytes) -> Any:
+        read.append(head)
+        return original(self, head)
+
+    monkeypatch.setattr(heads.KnownLines, "read", note)
+    parser, data = Parser(adjustments()), request_of(b"abc")
+    assert not parser.take_whole(data[:-3])
+    parser.received(data[:-3])
+    assert seen(parser, data[-3:])["event"] == b"abc"
+    assert read == [data[:-3]]
+
+
 def test_what_is_kept_is_bounded() -> None:
     known = heads.KnownLines()
     first = heads.FirstLine("GET", "/", "", "", "/", "", "")
