@@ -399,6 +399,9 @@ _latest = _Values({})
 
 def _values_of(fields: Mapping[str, str]) -> _Values:
     global _latest  # noqa: PLW0603 - a worker runs one invocation at a time
-    if _latest.fields is not fields:
-        _latest = _Values(fields)
-    return _latest
+    values = _latest
+    if values.fields is not fields:
+        # Looked at once: a thread that an earlier invocation left behind may be putting
+        # its own in place.
+        _latest = values = _Values(fields)
+    return values

@@ -9,12 +9,17 @@ import logging
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from isoruntime.contract.headers import CONTEXT_HEADERS, encode_context
+from isoruntime.worker import context as context_module
 from isoruntime.worker.context import Context
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 SENT = {
     "X_FC_ACCESS_KEY_ID": "STS.key",
@@ -289,3 +294,29 @@ def test_threads_that_look_at_the_same_time_see_the_same() -> None:
     for at, context in enumerate(contexts):
         assert {id(one[at][0]) for one in seen} == {id(context.credentials)}
         assert {one[at][1] for one in seen} == {str(at)}
+
+
+def test_another_context_looked_at_between_any_two_lines_changes_nothing() -> None:
+    # A thread that an earlier invocation left behind looks at its own context whenever it
+    # likes: here, between any two lines of the code that reads the other one.
+    others = (context_of(SENT | {"X_FC_REGION": f"other-{at}"}) for at in count())
+    interruptions = 0
+
+    def interrupt(frame: FrameType, event: str, _: object) -> object:
+        nonlocal interruptions
+        if frame.f_code.co_filename != context_module.__file__:
+            return None
+        if event == "line":
+            interruptions += 1
+            assert next(others).region.startswith("other-")
+        return interrupt
+
+    context = context_of(SENT | {"X_FC_REGION": "mine"})
+    usual = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        region = context.region
+    finally:
+        sys.settrace(usual)
+    assert interruptions > 20
+    assert region == "mine"
