@@ -47,13 +47,18 @@ class NoGenerator(Exception):
 class Load(NamedTuple):
     """What one run came to; latencies in milliseconds."""
 
-    per_s: float
+    requests: int
+    seconds: float
     p50_ms: float
     p99_ms: float
     max_ms: float
-    requests: int
     wrong_status: int
     socket_errors: int
+
+    @property
+    def per_s(self) -> float:
+        """How many calls a second were answered."""
+        return self.requests / self.seconds
 
     @property
     def failures(self) -> int:
@@ -120,11 +125,11 @@ def read(stdout: str, stderr: str = "") -> Load:
         if line.startswith("RESULT "):
             result = json.loads(line.removeprefix("RESULT "))
             return Load(
-                per_s=result["requests"] / (result["duration_us"] / 1e6),
+                requests=result["requests"],
+                seconds=result["duration_us"] / 1e6,
                 p50_ms=result["p50_us"] / 1000,
                 p99_ms=result["p99_us"] / 1000,
                 max_ms=result["max_us"] / 1000,
-                requests=result["requests"],
                 wrong_status=result["wrong_status"],
                 socket_errors=result["socket_errors"],
             )

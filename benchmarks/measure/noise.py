@@ -40,11 +40,12 @@ class Quiet(NamedTuple):
     @property
     def is_unusable(self) -> bool:
         """Whether a comparison would be guesswork."""
-        return (
-            self.spread > REFUSE_SPREAD
-            or self.busy > REFUSE_BUSY
-            or self.stolen > REFUSE_STOLEN
-        )
+        return self.spread > REFUSE_SPREAD or self.is_disturbed
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether others take so much that a comparison would be guesswork."""
+        return self.busy > REFUSE_BUSY or self.stolen > REFUSE_STOLEN
 
     @property
     def is_doubtful(self) -> bool:

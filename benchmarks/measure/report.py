@@ -46,8 +46,8 @@ def _about(results: Results) -> str:
     )
     lines = [
         f"{about.machine}. {versions}; commit {about.commit}, {about.began}.",
-        f"{about.rounds} interleaved rounds, {about.seconds:g} s each under load; medians,"
-        " and in parentheses how far the rounds lie apart.",
+        f"{about.rounds} rounds, {about.seconds:g} s each under load in turns of 1 s;"
+        " medians, and in parentheses how far the rounds lie apart.",
     ]
     if about.is_quick:
         lines.append(

@@ -16,6 +16,10 @@ from benchmarks.measure.samples import Samples, failed, spread
 MAX_APART: Final = 0.5
 
 
+#: Stands after a commit that is not quite what was measured.
+WITH_CHANGES: Final = " with changes"
+
+
 class About(NamedTuple):
     """How, where and when the numbers were taken."""
 
@@ -26,6 +30,11 @@ class About(NamedTuple):
     rounds: int
     seconds: float
     is_quick: bool
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether something else was measured than the commit says."""
+        return self.commit.endswith(WITH_CHANGES)
 
 
 class Measured(NamedTuple):
@@ -76,9 +85,11 @@ class Results(NamedTuple):
 
 def why_noisy(row: Row, measured: Measured) -> str:
     """Return why a row's numbers compare nothing; empty if they do."""
-    for when, quiet in (("before", measured.before), ("after", measured.after)):
-        if quiet.is_unusable:
-            return f"{when} it {quiet}"
+    if measured.before.is_unusable:
+        return f"before it {measured.before}"
+    # How steady it was in between, the rounds say better than half a second after them.
+    if measured.after.is_disturbed:
+        return f"after it {measured.after}"
     case, metric = row.reference
     values = measured.samples.get(case, {}).get(metric)
     if values and spread(values) > MAX_APART:

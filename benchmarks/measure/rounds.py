@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from benchmarks.measure.contenders import Contenders
 from benchmarks.measure.markdown import note
@@ -22,17 +22,25 @@ class Session(NamedTuple):
 
     contenders: Contenders
     rounds: int
-    #: how long one load lasts
-    seconds: float
+    #: how many seconds each load of a round lasts, in slices of one
+    slices: int
     #: whether it only has to show that everything works
     is_quick: bool
+
+
+One = TypeVar("One")
+
+
+def in_order(them: Sequence[One], turn: int) -> Sequence[One]:
+    """Return them as they are, or in every other turn from behind."""
+    return them if turn % 2 == 0 else them[::-1]
 
 
 def interleave(cases: Sequence[Case], rounds: int) -> Samples:
     """Measure every case once a round, in alternating order."""
     samples: Samples = {case.name: {} for case in cases}
     for turn in range(rounds):
-        for case in cases if turn % 2 == 0 else reversed(cases):
+        for case in in_order(cases, turn):
             note(f"  round {turn + 1} of {rounds}: {case.name}")
             for metric, value in case.measure().items():
                 samples[case.name].setdefault(metric, []).append(value)

@@ -1,6 +1,6 @@
 """benchmarks/run: everything that docs/performance.md promises, measured in one run.
 
-Every round starts every server afresh, in alternating order, so that a slow minute of
+Every round starts every server afresh, and has them take turns, so that a slow minute of
 the machine hits all of them alike. Raw numbers are stored after every row; tables and
 charts are made from them, and can be made again with `--show`.
 """
@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,14 @@ from benchmarks.measure.environment import Environment, NoPeers
 from benchmarks.measure.load import NoGenerator
 from benchmarks.measure.markdown import note, say
 from benchmarks.measure.report import charts, report
-from benchmarks.measure.results import About, Measured, Results, why_failed, why_noisy
+from benchmarks.measure.results import (
+    WITH_CHANGES,
+    About,
+    Measured,
+    Results,
+    why_failed,
+    why_noisy,
+)
 from benchmarks.measure.rounds import Session
 from benchmarks.measure.row import Row
 from benchmarks.measure.rows import ROWS
@@ -41,11 +49,12 @@ _INTERRUPTED: Final = 130
 
 _ROUNDS: Final = 5
 _QUICK_ROUNDS: Final = 2
-_SECONDS: Final = 2
-_QUICK_SECONDS: Final = 1
-_MOST_CONNECTIONS: Final = 1200
-#: A row in which the machine was too noisy is measured again; what decides is the noise
-#: alone, before anybody has seen what came out.
+_SLICES: Final = 3
+_QUICK_SLICES: Final = 1
+#: Five servers with 1,000 silent connections each, and the busy ones.
+_MOST_CONNECTIONS: Final = 5200
+#: A row in which the machine was too noisy is measured again after all others: noise
+#: comes in spells. What decides is the noise alone, before anybody has seen what came out.
 _TRIES: Final = 3
 _LISTENS: Final = 15
 _PAUSE_S: Final = 2.0
@@ -57,7 +66,7 @@ def main() -> int:
     end_on_signals()
     try:
         results = Results.read(args.show) if args.show else _measure(args)
-    except (NoGenerator, NoPeers) as error:
+    except (NoGenerator, NoPeers, CannotResume) as error:
         note(f"run: {error}")
         return _UNABLE
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
@@ -76,34 +85,81 @@ def _measure(args: argparse.Namespace) -> Results:
     load.raise_descriptor_limit(_MOST_CONNECTIONS)
     contenders = Contenders(Environment.make())
     rounds = args.rounds or (_QUICK_ROUNDS if args.quick else _ROUNDS)
-    seconds = _QUICK_SECONDS if args.quick else _SECONDS
+    slices = _QUICK_SLICES if args.quick else _SLICES
     about = About(
         machine=noise.describe(),
         versions={**contenders.versions(), "wrk": generator.removeprefix("wrk ")},
         commit=_commit(),
         began=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         rounds=rounds,
-        seconds=seconds,
+        seconds=slices,
         is_quick=args.quick,
     )
-    session = Session(contenders, rounds, seconds, args.quick)
-    results = Results(about, {})
-    path = _RESULTS / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime())
-    for name in args.rows or ROWS:
-        for left in reversed(range(1 if args.force else _TRIES)):
-            before = noise.listen() if args.force else _wait_for_quiet()
-            if before.is_unusable and not args.force:
-                note(f"run: too noisy to go on: {before}; --force does nevertheless")
-                return results
-            measured = _measure_row(ROWS[name], session, before)
-            results.rows[name] = measured
-            results.write(path)
-            note(f"{name}: {measured.took_s:.0f} s; raw numbers in {path}")
-            why = why_noisy(ROWS[name], measured)
-            if not why:
-                break
-            note(f"{name}: {why}{'; once more' if left else ''}")
+    session = Session(contenders, rounds, slices, args.quick)
+    if args.resume:
+        path, results = args.resume, resume(args.resume, about)
+    else:
+        path = _RESULTS / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime())
+        results = Results(about, {})
+    tries = 1 if args.force else _TRIES
+    missing = deque(
+        (name, tries - 1)
+        for name in args.rows or ROWS
+        if not is_measured(results, name)
+    )
+    while missing:
+        name, left = missing.popleft()
+        before = noise.listen() if args.force else _wait_for_quiet()
+        if before.is_unusable and not args.force:
+            note(f"run: too noisy to go on: {before}; --force does nevertheless")
+            note(f"run: --resume {path} goes on when it is quiet")
+            return results
+        measured = _measure_row(ROWS[name], session, before)
+        results.rows[name] = measured
+        results.write(path)
+        note(f"{name}: {measured.took_s:.0f} s; raw numbers in {path}")
+        if why := why_noisy(ROWS[name], measured):
+            note(f"{name}: {why}{'; once more after all others' if left else ''}")
+            if left:
+                missing.append((name, left - 1))
     return results
+
+
+class CannotResume(Exception):
+    """What was measured cannot be completed, since something is not as it was."""
+
+
+def resume(path: Path, about: About) -> Results:
+    """Return what was measured under the same circumstances.
+
+    Raises:
+        CannotResume: with what has changed.
+    """
+    try:
+        results = Results.read(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CannotResume(f"{path} holds no numbers of a run: {error}") from error
+    then, now = results.about._replace(began=about.began)._asdict(), about._asdict()
+    changed = [
+        f"{name} is {now[name]}, and was {value}"
+        for name, value in then.items()
+        if now[name] != value
+    ]
+    if changed:
+        raise CannotResume(f"{path} was measured otherwise: {'; '.join(changed)}")
+    if about.has_changes:
+        raise CannotResume("with changes that are not committed nothing is resumed")
+    return results
+
+
+def is_measured(results: Results, name: str) -> bool:
+    """Return whether a row's numbers are there, and compare something."""
+    measured = results.rows.get(name)
+    return (
+        measured is not None
+        and not measured.error
+        and not why_noisy(ROWS[name], measured)
+    )
 
 
 def _wait_for_quiet() -> noise.Quiet:
@@ -181,7 +237,7 @@ def _commit() -> str:
         return done.stdout.strip()
 
     try:
-        changed = " with changes" if git("status", "--porcelain") else ""
+        changed = WITH_CHANGES if git("status", "--porcelain") else ""
         return f"{git('rev-parse', '--short', 'HEAD') or 'unknown'}{changed}"
     except FileNotFoundError:
         return "unknown"
@@ -202,6 +258,12 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--force", action="store_true", help="go on when the machine is too noisy"
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="measure what is missing or was too noisy in stored numbers",
     )
     parser.add_argument(
         "--show",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.measure import load, report, results, run
+from benchmarks.measure import load, loading, report, results, run
 from benchmarks.measure.chart import Axis, Line, decades, svg, upwards
 from benchmarks.measure.invocation import ANSWER, EVENT, SMALL, filled
 from benchmarks.measure.noise import REFUSE_STOLEN, Quiet
-from benchmarks.measure.rounds import Case, interleave
+from benchmarks.measure.peers import Peer
+from benchmarks.measure.rounds import Case, Session, interleave
 from benchmarks.measure.rows import ROWS, latency
 from benchmarks.measure.samples import (
     Samples,
@@ -30,6 +34,9 @@ from benchmarks.measure.samples import (
     spread,
     within,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 QUIET = Quiet(spread=0.01, busy=0.01, stolen=0.0, loop_ms=5.0)
 LOUD = Quiet(spread=0.01, busy=0.9, stolen=0.0, loop_ms=5.0)
@@ -102,6 +109,65 @@ def test_rounds_are_interleaved_in_alternating_order() -> None:
     samples = interleave(cases, 3)
     assert "".join(order) == "abccbaabc"
     assert samples["a"] == {"turn": [1, 6, 7]}
+
+
+def test_servers_take_turns_under_load_in_alternating_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What the generator counts is made up here: the order and the sums are looked at.
+    peers = [spinning("a"), spinning("b")]
+    order: list[str] = []
+    ports: dict[int, str] = {}
+
+    @contextlib.contextmanager
+    def serving(one: loading.Loaded) -> Iterator[int]:
+        ports[len(ports)] = one.peer.name
+        order.append(f"start {one.peer.name}")
+        yield len(ports) - 1
+        order.append(f"end {one.peer.name}")
+
+    def run_load(port: int, connections: int, *_: object) -> load.Load:
+        order.append(f"{ports[port]} {connections}")
+        calls = order.count(order[-1])
+        return load.Load(100 * calls, 1.0 + calls % 2, calls, 10 * calls, 0, 0, 1)
+
+    monkeypatch.setattr(loading, "_serving", serving)
+    monkeypatch.setattr(loading.load, "run", run_load)
+    monkeypatch.setattr(loading, "check", lambda *_: None)
+    loads = [
+        loading.Loaded(peers[0], [loading.Level(1), loading.Level(8)]),
+        loading.Loaded(peers[1], [loading.Level(8)]),
+    ]
+    session = Session(None, 1, 3, is_quick=False)  # type: ignore[arg-type]
+    samples = loading.measure_loads(loads, session)
+    assert order == [
+        *("start a", "start b", "a 1", "a 1", "a 1"),
+        *("a 8", "b 8", "b 8", "a 8", "a 8", "b 8", "end b", "end a"),
+    ]
+    # 100, 200 and 300 calls in 2, 1 and 2 seconds.
+    assert samples["b"] == {
+        "failures": [3],
+        "calls/s, 8": [120],
+        "p50 ms, 8": [2],
+        "p99 ms, 8": [20],
+    }
+
+
+def spinning(name: str) -> Peer:
+    """Return a server that does nothing, started as a process of its own."""
+    return Peer(
+        name, "", lambda _: [sys.executable, "-c", "import time; time.sleep(60)"], {}
+    )
+
+
+def test_a_server_s_end_leaves_the_others_alone() -> None:
+    with spinning("a").server() as lasting:
+        with spinning("b").server() as brief:
+            assert not brief.left_over()
+        assert brief.has_ended
+        assert not lasting.has_ended
+        assert not lasting.left_over()
+    assert lasting.has_ended
 
 
 def test_a_ratio_is_that_of_medians_and_its_extremes_those_of_rounds() -> None:
@@ -206,6 +272,63 @@ def test_what_is_stored_is_what_is_read(tmp_path: Path) -> None:
     stored = results.Results(ABOUT, {"latency": measured(latencies())})
     stored.write(file)
     assert results.Results.read(file) == stored
+
+
+def test_what_was_too_noisy_is_measured_again_when_a_run_is_resumed(
+    tmp_path: Path,
+) -> None:
+    rows = {
+        "latency": measured(latencies()),
+        "cpu": measured(latencies(), before=LOUD),
+        "crash": measured({}, error="ServerFailed: does not listen"),
+    }
+    file = tmp_path / "numbers.json"
+    results.Results(ABOUT, rows).write(file)
+    resumed = run.resume(file, ABOUT._replace(began="later"))
+    assert resumed.about.began == "now"
+    assert [name for name in ROWS if run.is_measured(resumed, name)] == ["latency"]
+
+
+@pytest.mark.parametrize(
+    ("about", "why"),
+    [
+        (
+            ABOUT._replace(commit="abd", rounds=5),
+            "commit is abd, and was abc; rounds is",
+        ),
+        (ABOUT._replace(versions={"wrk": "5"}), "'5'"),
+    ],
+)
+def test_a_run_under_other_circumstances_is_not_resumed(
+    tmp_path: Path, about: results.About, why: str
+) -> None:
+    file = tmp_path / "numbers.json"
+    results.Results(ABOUT, {}).write(file)
+    with pytest.raises(run.CannotResume, match=why):
+        run.resume(file, about)
+
+
+def test_nothing_is_resumed_with_changes_that_nobody_can_name(tmp_path: Path) -> None:
+    about = ABOUT._replace(commit=f"abc{results.WITH_CHANGES}")
+    file = tmp_path / "numbers.json"
+    results.Results(about, {}).write(file)
+    with pytest.raises(run.CannotResume, match="not committed"):
+        run.resume(file, about)
+
+
+def test_a_file_without_numbers_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(run.CannotResume, match="holds no numbers"):
+        run.resume(tmp_path / "none.json", ABOUT)
+
+
+def test_how_steady_a_machine_was_is_told_by_the_rounds_not_by_a_look_after_them() -> (
+    None
+):
+    after = QUIET._replace(spread=2.0)
+    one = measured(latencies())._replace(after=after)
+    assert results.why_noisy(latency.ROW, one) == ""
+    one = one._replace(after=LOUD)
+    assert "after it" in results.why_noisy(latency.ROW, one)
 
 
 def test_the_report_shows_each_promise_and_whether_it_is_kept() -> None:

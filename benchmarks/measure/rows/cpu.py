@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from benchmarks.measure.contenders import OURS, WAITRESS
-from benchmarks.measure.loading import RATE, Level, loaded
-from benchmarks.measure.rounds import Session, interleave
+from benchmarks.measure.loading import RATE, Level, Loaded, measure_loads
+from benchmarks.measure.rounds import Session
 from benchmarks.measure.row import Row
 from benchmarks.measure.samples import Finding, Samples, at_least, ratio
 
@@ -19,8 +19,7 @@ def measure(session: Session) -> Samples:
     """Measure at eight connections; gunicorn has a process for each core too."""
     who = session.contenders
     peers = [*who.both(_HANDLER), who.waitress(_HANDLER), who.gunicorn(_HANDLER)]
-    cases = [loaded(peer, [_EIGHT], session.seconds) for peer in peers]
-    return interleave(cases, session.rounds)
+    return measure_loads([Loaded(peer, [_EIGHT]) for peer in peers], session)
 
 
 def judge(samples: Samples) -> list[Finding]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from benchmarks.measure.contenders import OFF, OURS, SPAWN
-from benchmarks.measure.loading import RATE, Level, loaded
+from benchmarks.measure.loading import RATE, Level, Loaded, measure_loads
 from benchmarks.measure.rounds import Case, Session, interleave
 from benchmarks.measure.row import Row
 from benchmarks.measure.samples import (
@@ -33,17 +33,18 @@ _FORK_MS: Final = "fork to first byte ms"
 
 def measure(session: Session) -> Samples:
     """Measure `--fresh` next to an interpreter started for every call."""
-    who, seconds = session.contenders, session.seconds
+    who = session.contenders
     large = who.isoruntime("ballast.small", "--fresh", ballast_mb=_BALLAST_MB)
     peers = [
         *who.both("handler.handler", "--fresh"),
         large._replace(name=_WITH_BALLAST),
         who.spawn(),
     ]
-    cases = [loaded(peer, [_ONE, _EIGHT], seconds) for peer in peers]
+    loads = [Loaded(peer, [_ONE, _EIGHT]) for peer in peers]
     forks = 20 if session.is_quick else 100
-    cases.append(Case(_FORK, partial(_fork, forks)))
-    return interleave(cases, session.rounds)
+    return measure_loads(loads, session) | interleave(
+        [Case(_FORK, partial(_fork, forks))], session.rounds
+    )
 
 
 def _fork(times: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ from benchmarks.measure.calling import check
 from benchmarks.measure.chart import Axis, Line, decades, svg, upwards
 from benchmarks.measure.contenders import OURS, UWSGI, WAITRESS
 from benchmarks.measure.invocation import filled
-from benchmarks.measure.loading import RATE, Level, loaded
+from benchmarks.measure.loading import RATE, Level, Loaded, measure_loads
 from benchmarks.measure.peers import Peer
 from benchmarks.measure.rounds import Case, Session, interleave
 from benchmarks.measure.row import Row
@@ -42,7 +42,6 @@ _PEER: Final = WAITRESS[8]
 def measure(session: Session) -> Samples:
     """Measure all three; each server is measured at everything in one go."""
     who = session.contenders
-    seconds = 1 if session.is_quick else session.seconds
     small = [
         who.isoruntime("functions.small"),
         who.waitress("functions.small"),
@@ -50,9 +49,7 @@ def measure(session: Session) -> Samples:
     ]
     echo = [who.isoruntime("functions.echo"), who.waitress("functions.echo")]
     levels = [Level(count) for count in _CONNECTIONS]
-    samples = interleave(
-        [loaded(peer, levels, seconds) for peer in small], session.rounds
-    )
+    samples = measure_loads([Loaded(peer, levels) for peer in small], session)
     sizes = [Case(peer.name, partial(_by_size, peer)) for peer in echo]
     for case, metrics in interleave(sizes, session.rounds).items():
         failures = samples[case][FAILURES] + metrics[FAILURES]

@@ -11,9 +11,9 @@ from typing import Final
 
 from benchmarks.measure.contenders import Contenders
 from benchmarks.measure.invocation import EVENT, HEADERS, SMALL, Request
-from benchmarks.measure.loading import RATE, Level, loaded
+from benchmarks.measure.loading import RATE, Level, Loaded, measure_loads
 from benchmarks.measure.peers import Peer
-from benchmarks.measure.rounds import Session, interleave
+from benchmarks.measure.rounds import Session
 from benchmarks.measure.row import Row
 from benchmarks.measure.samples import (
     Finding,
@@ -56,11 +56,9 @@ def measure(session: Session) -> Samples:
         *((one, _PAGE) for one in _applications(who)),
         *((one, SMALL) for one in _servers(who)),
     ]
-    cases = [
-        loaded(peer, [_ONE, _EIGHT], session.seconds, request)
-        for peer, request in peers
-    ]
-    return interleave(cases, session.rounds)
+    return measure_loads(
+        [Loaded(peer, [_ONE, _EIGHT], request) for peer, request in peers], session
+    )
 
 
 def _applications(who: Contenders) -> list[Peer]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from benchmarks.measure.contenders import OURS, WAITRESS
-from benchmarks.measure.loading import Level, loaded
-from benchmarks.measure.rounds import Session, interleave
+from benchmarks.measure.loading import Level, Loaded, measure_loads
+from benchmarks.measure.rounds import Session
 from benchmarks.measure.row import Row
 from benchmarks.measure.samples import (
     Finding,
@@ -32,8 +32,7 @@ def measure(session: Session) -> Samples:
         *who.both(_HANDLER),
         *(who.waitress(_HANDLER, threads) for threads in (4, 8)),
     ]
-    cases = [loaded(peer, [_ONE, _EIGHT], session.seconds) for peer in peers]
-    return interleave(cases, session.rounds)
+    return measure_loads([Loaded(peer, [_ONE, _EIGHT]) for peer in peers], session)
 
 
 def judge(samples: Samples) -> list[Finding]:

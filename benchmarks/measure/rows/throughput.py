@@ -16,8 +16,8 @@ from benchmarks.measure.contenders import (
     WAITRESS,
 )
 from benchmarks.measure.invocation import EVENT, Request
-from benchmarks.measure.loading import RATE, Level, loaded
-from benchmarks.measure.rounds import Session, interleave
+from benchmarks.measure.loading import RATE, Level, Loaded, measure_loads
+from benchmarks.measure.rounds import Session
 from benchmarks.measure.row import Row
 from benchmarks.measure.samples import (
     Finding,
@@ -38,7 +38,7 @@ _IN_PROCESS: Final = (WAITRESS[4], WAITRESS[8])
 
 def measure(session: Session) -> Samples:
     """Measure all servers at 8 connections, and those that can do it at more."""
-    who, seconds = session.contenders, session.seconds
+    who = session.contenders
     everywhere = [
         *who.both(_HANDLER, *_ROOM),
         *(who.waitress(_HANDLER, threads) for threads in (4, 8)),
@@ -50,12 +50,12 @@ def measure(session: Session) -> Samples:
         who.pebble(_HANDLER),
     ]
     sample = Request(EVENT, SAMPLE_ANSWER)
-    cases = [
-        *(loaded(peer, _LEVELS, seconds) for peer in everywhere),
-        *(loaded(peer, [_EIGHT], seconds) for peer in at_eight),
-        loaded(who.sample(), [_EIGHT], seconds, sample),
+    loads = [
+        *(Loaded(peer, _LEVELS) for peer in everywhere),
+        *(Loaded(peer, [_EIGHT]) for peer in at_eight),
+        Loaded(who.sample(), [_EIGHT], sample),
     ]
-    return interleave(cases, session.rounds)
+    return measure_loads(loads, session)
 
 
 def judge(samples: Samples) -> list[Finding]:
