@@ -19,7 +19,7 @@ from benchmarks.measure.load import Load
 from benchmarks.measure.markdown import note
 from benchmarks.measure.peers import Peer
 from benchmarks.measure.rounds import Session, in_order
-from benchmarks.measure.samples import FAILURES, Samples
+from benchmarks.measure.samples import FAILURES, Samples, add_round
 
 _WARM_UP_S: Final = 1
 #: The shortest load that the generator makes.
@@ -60,8 +60,7 @@ def measure_loads(loads: Sequence[Loaded], session: Session) -> Samples:
     for turn in range(session.rounds):
         note(f"  round {turn + 1} of {session.rounds}: {', '.join(samples)}")
         for name, metrics in _round(in_order(loads, turn), session.slices).items():
-            for metric, value in metrics.items():
-                samples[name].setdefault(metric, []).append(value)
+            add_round(samples, name, metrics)
     return samples
 
 
@@ -111,14 +110,8 @@ def _in_turn(
 
 def _add(metrics: dict[str, float], level: Level, taken: Sequence[Load]) -> None:
     # As many calls as were made in all that time; of latencies the middle slice's.
-    calls, seconds = (
-        sum(one.requests for one in taken),
-        sum(one.seconds for one in taken),
-    )
-    metrics[level.metric(RATE)] = calls / seconds
-    for name, values in (
-        ("p50 ms", [one.p50_ms for one in taken]),
-        ("p99 ms", [one.p99_ms for one in taken]),
-    ):
-        metrics[level.metric(name)] = statistics.median(values)
+    calls = sum(one.requests for one in taken)
+    metrics[level.metric(RATE)] = calls / sum(one.seconds for one in taken)
+    metrics[level.metric("p50 ms")] = statistics.median(one.p50_ms for one in taken)
+    metrics[level.metric("p99 ms")] = statistics.median(one.p99_ms for one in taken)
     metrics[FAILURES] += sum(one.failures for one in taken)

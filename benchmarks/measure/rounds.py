@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from benchmarks.measure.contenders import Contenders
 from benchmarks.measure.markdown import note
-from benchmarks.measure.samples import Samples
+from benchmarks.measure.samples import Samples, add_round
 
 
 class Case(NamedTuple):
@@ -42,6 +42,5 @@ def interleave(cases: Sequence[Case], rounds: int) -> Samples:
     for turn in range(rounds):
         for case in in_order(cases, turn):
             note(f"  round {turn + 1} of {rounds}: {case.name}")
-            for metric, value in case.measure().items():
-                samples[case.name].setdefault(metric, []).append(value)
+            add_round(samples, case.name, case.measure())
     return samples

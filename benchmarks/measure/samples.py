@@ -61,6 +61,12 @@ def at_most(value: float) -> Target:
     return Target(most=value)
 
 
+def add_round(samples: Samples, case: str, metrics: Mapping[str, float]) -> None:
+    """Add what one round of a case came to: metric to value."""
+    for metric, value in metrics.items():
+        samples[case].setdefault(metric, []).append(value)
+
+
 def spread(values: Sequence[float]) -> float:
     """Return how far values lie apart: (largest - smallest) / median."""
     middle = statistics.median(values)
