@@ -23,7 +23,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final
 
 from waitress import wasyncore
@@ -37,7 +36,7 @@ from waitress.utilities import InternalServerError, build_http_date
 
 from isoruntime.contract.answer import Answer
 from isoruntime.contract.http import BODILESS
-from isoruntime.frontend.heads import FirstLine, KnownLines
+from isoruntime.frontend.heads import FirstLine, KnownLines, Notes
 from isoruntime.loop import Loop
 from isoruntime.wire.pipes import Body, EventFile
 
@@ -105,6 +104,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     _body = b""
     #: the head that `_parse_known` has read
     _known = b""
+    #: what was worked out from these headers, but for those that every request has anew
+    notes: Notes
 
     # waitress declares these without types.
     body_rcv: Any
@@ -156,7 +157,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         found = _known_lines.read(head)
         if found is None:
             return False
-        first, headers = found
+        first, headers, self.notes = found
         length = headers.get("CONTENT_LENGTH", "0")
         if not (length.isascii() and length.isdigit() and len(length) <= _MAX_DIGITS):
             return False
@@ -172,6 +173,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         return True
 
     def _parse_anew(self, head: bytes) -> None:
+        self.notes = {}
         try:
             super().parse_header(head)
         except ValueError:
@@ -321,22 +323,32 @@ _REASONS: Final = {
 }
 
 
-class _Clock:
-    """The `Date` header, formatted once a second."""
+class _Beginnings:
+    """How heads begin, up to their `Date`, put together once a second."""
 
     def __init__(self) -> None:
         self._second = 0
-        self._text = ""
+        self._date = ""
+        self._known: dict[tuple[str, int, str, str], str] = {}
 
-    def date(self) -> str:
+    def of(self, version: str, status: int, reason: str, content_type: str) -> str:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._text = build_http_date(second)
-        return self._text
+            self._date = build_http_date(second)
+            self._known.clear()
+        key = version, status, reason, content_type
+        known = self._known.get(key)
+        if known is None:
+            phrase = reason or _REASONS.get(status, "Unknown")
+            known = f"HTTP/{version} {status} {phrase}\r\nDate: {self._date}\r\n"
+            if content_type:
+                known += f"Content-Type: {content_type}\r\n"
+            self._known[key] = known
+        return known
 
 
-_clock = _Clock()
+_beginnings = _Beginnings()
 
 
 def _head_of(
@@ -348,25 +360,21 @@ def _head_of(
     """
     version = "1.0" if request.version == "1.0" else "1.1"
     status = answer.status
-    reason = answer.reason or _REASONS.get(status, "Unknown")
-    lines = [f"HTTP/{version} {status} {reason}\r\nDate: {_clock.date()}"]
-    if answer.content_type:
-        lines.append(f"Content-Type: {answer.content_type}")
+    head = _beginnings.of(version, status, answer.reason, answer.content_type)
     if framing is not None:
-        lines += [framing] if framing else []
+        head += f"{framing}\r\n" if framing else ""
     elif status not in BODILESS:
         length = len(answer.body)
         if request.command == "HEAD" and answer.length >= 0:
             length = answer.length
-        lines.append(f"Content-Length: {length}")
+        head += f"Content-Length: {length}\r\n"
     for name, value in answer.headers:
-        lines.append(f"{name}: {value}")
+        head += f"{name}: {value}\r\n"
     if close:
-        lines.append("Connection: close")
+        head += "Connection: close\r\n"
     elif version == "1.0":
-        lines.append("Connection: keep-alive")
-    lines.append("\r\n")
-    return "\r\n".join(lines).encode("latin-1")
+        head += "Connection: keep-alive\r\n"
+    return (head + "\r\n").encode("latin-1")
 
 
 class _Body:
@@ -489,6 +497,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.handle_close()
             self.connected = False
 
+    # A connection neither accepts others nor is it being made.
+    handle_read_event = handle_read
+
     def received(self, data: bytes) -> bool:
         """Take in what was received, or drop it if nobody wants it any more."""
         if self.is_lingering:
@@ -502,11 +513,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             request = self.parser_class(self.adj)
             if request.take_whole(data):
                 self.requests.append(request)
-                server = self.server
-                server.add_task(self)
+                loop = self.server.loop
+                loop.call_soon(self.begin_next)
                 if not self.total_outbufs_len:
                     # It can be read on for a second request, as before.
-                    server.loop.leave(self._fileno)
+                    loop.leave(self._fileno)
                 return True
             self.request = request
         return bool(super().received(data))
@@ -521,6 +532,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         sent: int = super().send(data, do_close=do_close)
         self._sent += sent
         return sent
+
+    def begin_next(self) -> None:
+        """Have the request that is first in line dealt with, unless another one is."""
+        if not self.connected:
+            # The client has gone; what it had asked for is not begun.
+            for request in self.requests:
+                request.close()
+            self.requests = []
+        if not self.requests or self.exchange is not None:
+            return
+        if self.total_outbufs_len:
+            # A client that pipelines and does not read must not fill the memory.
+            self.postponed = True
+            return
+        self.server.on_request(Exchange(self, self.requests[0]))
 
     def finish(self, answer: Answer) -> None:
         """Answer the request that is first in line."""
@@ -727,27 +753,12 @@ class Exchange:
 class _TaskDispatcher:
     """Takes complete requests from waitress, for after this turn's events."""
 
-    def __init__(self, loop: Loop, on_request: Callable[[Exchange], object]) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._on_request = on_request
 
     def add_task(self, channel: Channel) -> None:
         """Note a request; called with the channel's lock held."""
-        self._loop.call_soon(partial(self._begin, channel))
-
-    def _begin(self, channel: Channel) -> None:
-        if not channel.connected:
-            # The client has gone; what it had asked for is not begun.
-            for request in channel.requests:
-                request.close()
-            channel.requests = []
-        if not channel.requests or channel.exchange is not None:
-            return
-        if channel.total_outbufs_len:
-            # A client that pipelines and does not read must not fill the memory.
-            channel.postponed = True
-            return
-        self._on_request(Exchange(channel, channel.requests[0]))
+        self._loop.call_soon(channel.begin_next)
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         """Do nothing: there are no threads."""
@@ -757,6 +768,7 @@ class _TaskDispatcher:
 class _Server(TcpWSGIServer):  # type: ignore[misc]
     channel_class = Channel
     loop: Loop
+    on_request: Callable[[Exchange], object]
 
     def pull_trigger(self) -> None:
         """Do nothing: waitress wakes its loop from threads, and there are none."""
@@ -776,7 +788,8 @@ class HttpServer:
     ) -> None:
         self._loop = loop
         loop.dispatch = wasyncore.readwrite
-        dispatcher = _TaskDispatcher(loop, on_request)
+        self._on_request = on_request
+        dispatcher = _TaskDispatcher(loop)
         adjustments = Adjustments(
             sockets=list(sockets),
             channel_timeout=_KEEP_ALIVE_S,
@@ -813,6 +826,7 @@ class HttpServer:
             sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
         )
         server.loop = self._loop
+        server.on_request = self._on_request
         return server
 
     def _upkeep(self) -> None:

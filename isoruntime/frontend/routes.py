@@ -28,7 +28,7 @@ from isoruntime.errors import EventTooLarge, InvocationError, NotAnHttpFunction
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details, Mode
     from isoruntime.dispatch.dispatcher import Dispatcher
-    from isoruntime.frontend.http import Exchange
+    from isoruntime.frontend.http import Exchange, Parser
     from isoruntime.wire.pipes import Body
 
 _JSON: Final = "application/json"
@@ -165,16 +165,12 @@ class Routes:
             done(EventTooLarge(self._max_event_bytes, size))
             return
         dispatcher = self._dispatcher
-        timeout_s = (
-            fc.function_timeout_s(headers)
-            if phase is Phase.INVOKE
-            else fc.initialization_timeout_s(headers)
-        )
+        context, timeout_s = _told(request, phase)
         event = request.event() if phase is Phase.INVOKE else b""
         invocation = Invocation(
             phase,
             request_id,
-            fc.encode_context(headers),
+            context,
             event,
             done,
             dispatcher.now(),
@@ -196,14 +192,15 @@ class Routes:
             reply.done(EventTooLarge(self._max_event_bytes, size))
             return
         dispatcher, event = self._dispatcher, request.event()
+        context, timeout_s = _told(request, Phase.INVOKE)
         invocation = Invocation(
             Phase.INVOKE,
             reply.request_id,
-            fc.encode_context(headers),
+            context,
             event,
             reply.done,
             dispatcher.now(),
-            fc.function_timeout_s(headers),
+            timeout_s,
             _as_http(exchange, event, may_stream=True),
             reply,
         )
@@ -358,6 +355,21 @@ class _RoutesReply(HttpReply):
             outcome, self._routes.error_details, on_platform=self._on_platform
         )
         self._exchange.answer(self.complete(answer))
+
+
+def _told(request: Parser, phase: Phase) -> tuple[bytes, float | None]:
+    """Return the context of a request and the platform's limit, worked out once."""
+    told: tuple[bytes, float | None] | None = request.notes.get(phase)
+    if told is None:
+        headers = request.headers
+        limit_of = (
+            fc.function_timeout_s
+            if phase is Phase.INVOKE
+            else fc.initialization_timeout_s
+        )
+        told = fc.encode_context(headers), limit_of(headers)
+        request.notes[phase] = told
+    return told
 
 
 def _as_http(exchange: Exchange, body: Body, *, may_stream: bool) -> bytes:

@@ -125,7 +125,7 @@ def split_head(data: bytes) -> tuple[int, int, int, int, bytes]:
 class FrameDecoder:
     """Cuts a byte stream back into frames, however the kernel split it."""
 
-    __slots__ = ("_body", "_body_bytes", "_buffer", "_head", "_max_body")
+    __slots__ = ("_body", "_body_bytes", "_buffer", "_head", "_max_body", "has_more")
 
     def __init__(self, max_body: int) -> None:
         self._max_body = max_body
@@ -135,6 +135,8 @@ class FrameDecoder:
         self._head: tuple[int, int, bytes, bytes] | None = None
         self._body = bytearray()
         self._body_bytes = 0
+        #: whether bytes are held that no returned frame contained
+        self.has_more = False
 
     def feed(self, data: bytes) -> Frame | None:
         """Take in bytes; return a frame if they complete one.
@@ -144,17 +146,20 @@ class FrameDecoder:
         Raises:
             ProtocolViolation: the stream can no longer be trusted; drop it.
         """
-        if self._head is not None:
-            return self._feed_body(data)
-        if not self._buffer and len(data) >= HEADER.size:
+        if not self.has_more and len(data) >= HEADER.size:
             # The usual case, a whole frame in one read, copies nothing twice.
             kind, flags, meta_bytes, body_bytes, nonce = self._judge(data)
             start = HEADER.size + meta_bytes
             if len(data) == start + body_bytes:
                 meta = data[HEADER.size : start]
                 return frame_of((kind, nonce, meta, data[start:], flags))
-        self._buffer += data
-        return self._take()
+        if self._head is not None:
+            frame = self._feed_body(data)
+        else:
+            self._buffer += data
+            frame = self._take()
+        self.has_more = bool(self._buffer) or self._head is not None
+        return frame
 
     def _judge(self, data: bytes) -> tuple[int, int, int, int, bytes]:
         parts = split_head(data)
@@ -206,8 +211,3 @@ class FrameDecoder:
     def missing(self) -> int:
         """How many bytes of a large body are still to come; 0 outside of one."""
         return self._body_bytes - len(self._body) if self._head is not None else 0
-
-    @property
-    def has_more(self) -> bool:
-        """Whether bytes are held that no returned frame contained."""
-        return bool(self._buffer) or self._head is not None

@@ -135,6 +135,30 @@ def test_the_context_of_one_invocation_is_not_seen_by_the_next(server: Server) -
         assert given not in later.body
 
 
+def test_every_invocation_sees_its_own_headers(server: Server) -> None:
+    """Most are the same bytes in thousands of requests, which is made use of."""
+    for number, (key, span) in enumerate(
+        [
+            ("a", "1"),
+            ("a", "1"),
+            ("b", "1"),
+            ("a", "2"),
+            *(("b", f"{n}") for n in range(9)),
+        ]
+        * 2
+    ):
+        told = {
+            "X-Fc-Access-Key-Id": f"STS.{key}",
+            "X-Fc-Request-Id": f"1-{number:08x}-0-0",
+            "X-Fc-Tracing-Opentracing-Span-Context": span,
+        }
+        seen = server.invoke("fields", {**DUMP, **told}).json()
+        assert seen["request_id"] == told["X-Fc-Request-Id"]
+        assert seen["credentials"]["access_key_id"] == told["X-Fc-Access-Key-Id"]
+        assert seen["credentials"]["access_key_secret"] == "s3cr3t"
+        assert seen["tracing"]["span_context"] == span
+
+
 def test_broken_baggage_is_no_baggage(server: Server) -> None:
     name = "X-Fc-Tracing-Opentracing-Span-Baggages"
     for broken in ("not base64!", base64.b64encode(b"not json").decode()):

@@ -9,6 +9,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from waitress.adjustments import Adjustments
 
+from isoruntime.contract.headers import CONTEXT_HEADERS
 from isoruntime.frontend import heads
 from isoruntime.frontend.http import Parser
 
@@ -189,9 +190,75 @@ def test_a_head_that_came_before_its_body_is_read_once(
     assert read == [data[:-3]]
 
 
+FIRST = heads.FirstLine("GET", "/", "", "", "/", "", "")
+
+
+def head_of(**headers: object) -> bytes:
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(["GET / HTTP/1.1", *lines, "", ""]).encode()
+
+
+def usual(number: int, **others: object) -> bytes:
+    sent = {"host": "here", "x_fc_request_id": f"1-{number}", "x_fc_region": "a"}
+    return head_of(**{**sent, "content_length": number, "accept": "*/*", **others})
+
+
+def knowing(*seen: bytes) -> heads.KnownLines:
+    known = heads.KnownLines()
+    known.learn(b"GET / HTTP/1.1\r\n", FIRST)
+    for head in seen:
+        assert known.read(head) is not None
+    return known
+
+
+def test_only_lines_that_have_differed_are_looked_at() -> None:
+    known = knowing(usual(1))
+    (head,) = known._heads.values()
+    assert head.start >= head.end
+    known.read(usual(1, x_fc_request_id="1-2"))
+    assert (head.start, head.end) == (2, 3)
+    known.read(usual(3))
+    # The region between the two belongs to it.
+    assert (head.start, head.end) == (2, 5)
+    for others in [{}, {"x_fc_region": "b"}, {"host": "there"}, {"accept": ""}]:
+        found = known.read(usual(22, **others))
+        assert found is not None
+        assert found[1]["X_FC_REQUEST_ID"] == "1-22"
+        expected = knowing().read(usual(22, **others))
+        assert expected is not None
+        assert found[1] == expected[1]
+    assert known._heads == {(b"GET / HTTP/1.1", 7): head}
+
+
+def test_notes_are_for_all_that_tells_the_same_of_the_function() -> None:
+    def notes(number: int, **others: object) -> heads.Notes:
+        found = known.read(usual(number, **others))
+        assert found is not None
+        return found[2]
+
+    known = knowing()
+    first = notes(1)
+    first["context"] = "a's"
+    assert notes(2) is notes(1) is first
+    # Of other credentials there are others, also later on.
+    renewed = notes(3, x_fc_region="b")
+    assert renewed == {}
+    assert notes(4, x_fc_region="b") is renewed
+    assert notes(5) is first
+    assert notes(6, x_fc_region="c", host="there") == {}
+    (head,) = known._heads.values()
+    for number in range(100):
+        notes(number, x_fc_region=number)
+    assert len(head.notes) <= heads._MAX_NOTES
+
+
+def test_nothing_that_is_noted_depends_on_what_each_request_has_anew() -> None:
+    assert not heads._OF_ONE_REQUEST & {*CONTEXT_HEADERS}
+
+
 def test_what_is_kept_is_bounded() -> None:
     known = heads.KnownLines()
-    first = heads.FirstLine("GET", "/", "", "", "/", "", "")
+    first = FIRST
     for number in range(5000):
         head = b"GET /%d HTTP/1.1\r\nx-fc-request-id: %d\r\n" % (number, number)
         known.learn(head, first)
