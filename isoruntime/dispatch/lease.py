@@ -434,13 +434,13 @@ class Lease:
         """Close the books: output, End line, worker, caller, in this order."""
         self.state = LeaseState.DONE
         dispatcher, invocation = self._dispatcher, self.invocation
-        self._close_output()
-        failed = self._failed(outcome)
+        if self._output is not None:
+            self._close_output()
         journal, request_id = dispatcher.journal, invocation.request_id
-        if isinstance(outcome, Exception):
-            journal.error(request_id, dispatcher.error_body(outcome))
-        elif failed and isinstance(outcome, Response):
-            journal.error(request_id, bytes(outcome.body[:_MAX_LOGGED]))
+        # What most handlers return is bytes, of which there is nothing to ask.
+        failed = not isinstance(outcome, bytes) and self._failed(outcome)
+        if failed:
+            journal.error(request_id, self._error_body(outcome))
         journal.end(self._phase.word, request_id, failed=failed)
         if self._phase is not invocation.phase:
             journal.start(invocation.phase.word, request_id)
@@ -461,6 +461,12 @@ class Lease:
         else:
             self._give_back(worn_out=worn_out, spoilt=spoilt)
         invocation.done(outcome)
+
+    def _error_body(self, outcome: Outcome) -> bytes:
+        if isinstance(outcome, Response):
+            return bytes(outcome.body[:_MAX_LOGGED])
+        assert isinstance(outcome, Exception)
+        return self._dispatcher.error_body(outcome)
 
     def _give_back(self, *, worn_out: bool, spoilt: bool) -> None:
         worker, pool = self.worker, self._dispatcher.pool

@@ -678,9 +678,9 @@ class Exchange:
     """One request, and the duty to answer it exactly once."""
 
     __slots__ = (
+        "_address",
         "_channel",
         "_is_congested",
-        "client",
         "on_client_left",
         "on_relief",
         "request",
@@ -689,14 +689,18 @@ class Exchange:
     def __init__(self, channel: Channel, request: Parser) -> None:
         self._channel: Channel | None = channel
         self.request = request
-        address = channel.addr
-        #: the address of who asks, as far as the socket knows
-        self.client = str(address[0]) if isinstance(address, tuple) else ""
+        self._address = channel.addr
         self.on_client_left: Callable[[], object] | None = None
         #: called when there is room again for pieces of an answer
         self.on_relief: Callable[[], object] | None = None
         self._is_congested = False
         channel.exchange = self
+
+    @property
+    def client(self) -> str:
+        """The address of who asks, as far as the socket knows."""
+        address = self._address
+        return str(address[0]) if isinstance(address, tuple) else ""
 
     def answer(self, answer: Answer) -> None:
         """Send the answer; a second one is ignored."""
