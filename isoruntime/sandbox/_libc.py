@@ -1,8 +1,8 @@
 """The C library calls that Python has no function for; the only use of ctypes.
 
 Numbers come from the kernel's own headers (linux/prctl.h, linux/capability.h,
-linux/landlock.h, linux/seccomp.h, linux/sched.h, sys/mount.h, asm/mman.h). Those of Landlock's
-system calls are the same on every architecture.
+linux/landlock.h, linux/seccomp.h, linux/sched.h, linux/io_uring.h, sys/mount.h, asm/mman.h). Those
+of the system calls of Landlock and io_uring are the same on every architecture.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import ctypes
 import errno
 import os
 import signal
+import struct
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     #: A call whose arguments have been converted; it returns -1 if it has failed.
     Ready = Callable[[], int]
@@ -35,6 +37,22 @@ _SYS_LANDLOCK_CREATE_RULESET: Final = 444
 _SYS_LANDLOCK_ADD_RULE: Final = 445
 _SYS_LANDLOCK_RESTRICT_SELF: Final = 446
 _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
+
+_SYS_IO_URING_SETUP: Final = 425
+_SYS_IO_URING_REGISTER: Final = 427
+_BYTES_OF_RING_PARAMETERS: Final = 120
+#: Flags of a ring, after the lengths of its two queues.
+_RING_FLAGS: Final = struct.Struct("8xI")
+_IORING_SETUP_R_DISABLED: Final = 1 << 6
+#: What `io_uring_register` can be asked for; a sealed ring does the first of it alone.
+IORING_REGISTER_BUFFERS: Final = 0
+_IORING_REGISTER_RESTRICTIONS: Final = 11
+_IORING_REGISTER_ENABLE_RINGS: Final = 12
+_IORING_RESTRICTION_REGISTER_OP: Final = 0
+#: `struct io_uring_restriction`: which kind, and what is allowed.
+_RESTRICTION: Final = struct.Struct("HB13x")
+#: `struct iovec`
+_BUFFER: Final = struct.Struct("QQ")
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 
@@ -241,6 +259,45 @@ def collapse(address: int, length: int) -> None:
     """
     place = ctypes.c_void_p(address), ctypes.c_size_t(length)
     _check(_libc.madvise(*place, _MADV_COLLAPSE))
+
+
+def open_sealed_ring() -> int:
+    """Return a descriptor of an io_uring that can do nothing but hold buffers.
+
+    No operation can ever be handed to it, by nobody, and nothing else be registered.
+
+    Raises:
+        OSError: ENOSYS or EPERM, there is none for us; EINVAL, the kernel is older than 5.10.
+    """
+    parameters = ctypes.create_string_buffer(_BYTES_OF_RING_PARAMETERS)
+    _RING_FLAGS.pack_into(parameters, 0, _IORING_SETUP_R_DISABLED)
+    ring = _check(_libc.syscall(_SYS_IO_URING_SETUP, 1, parameters))
+    seal = _RESTRICTION.pack(_IORING_RESTRICTION_REGISTER_OP, IORING_REGISTER_BUFFERS)
+    try:
+        _register(ring, _IORING_REGISTER_RESTRICTIONS, seal, 1)
+        _register(ring, _IORING_REGISTER_ENABLE_RINGS, None, 0)
+    except OSError:
+        os.close(ring)
+        raise
+    return ring
+
+
+def hold_buffers(ring: int, ranges: Sequence[tuple[int, int]]) -> None:
+    """Register memory of this process, (address, length) each, with a ring, once.
+
+    It stays where it is in memory as long as the ring is open, and a fork copies it
+    instead of sharing it.
+
+    Raises:
+        OSError: ENOMEM, it is more than RLIMIT_MEMLOCK; EFAULT, it is not mapped; EBUSY,
+            there are buffers already.
+    """
+    buffers = b"".join(starmap(_BUFFER.pack, ranges))
+    _register(ring, IORING_REGISTER_BUFFERS, buffers, len(ranges))
+
+
+def _register(ring: int, what: int, words: bytes | None, count: int) -> None:
+    _check(_libc.syscall(_SYS_IO_URING_REGISTER, ring, what, words, count))
 
 
 # For processes that were just forked: each page that one writes to has to be copied first,

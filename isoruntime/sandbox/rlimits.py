@@ -18,11 +18,14 @@ _OPEN_FILES_STRICT: Final = 1024
 #: The largest and the smallest disk of a function.
 _FILE_BYTES: Final = 10 << 30
 _FILE_BYTES_STRICT: Final = 512 << 20
+#: Memory that cannot be swapped out; gpg and libsodium keep keys in a page or two.
+_LOCKED_BYTES: Final = 64 << 10
+#: What a zygote may hold besides (`zygote.held_pages`). Where it is not root the kernel
+#: counts it with what its workers lock, by user.
+_HELD_BYTES: Final = 4 << 20
 
 _BY_NAME: Final = {
     "core files": (resource.RLIMIT_CORE, 0),
-    # Memory that cannot be swapped out; gpg and libsodium keep keys in a page or two.
-    "locked memory": (resource.RLIMIT_MEMLOCK, 64 << 10),
     # They outlive their processes.
     "message queues": (resource.RLIMIT_MSGQUEUE, 0),
     # Neither means what a negative number would: no priority can be gained.
@@ -32,8 +35,10 @@ _BY_NAME: Final = {
 }
 
 
-def apply(*, strict: bool) -> list[str]:
+def apply(*, strict: bool, holds_pages: bool = False) -> list[str]:
     """Limit this process, and all it forks, for good.
+
+    `holds_pages` leaves room for what a zygote holds.
 
     Nothing is raised: where the host allows less already, that stays. Return what could
     not be limited, in sentences.
@@ -43,6 +48,10 @@ def apply(*, strict: bool) -> list[str]:
         "open files": (
             resource.RLIMIT_NOFILE,
             _OPEN_FILES_STRICT if strict else _OPEN_FILES,
+        ),
+        "locked memory": (
+            resource.RLIMIT_MEMLOCK,
+            _LOCKED_BYTES + (_HELD_BYTES if holds_pages else 0),
         ),
         "file size": (
             resource.RLIMIT_FSIZE,

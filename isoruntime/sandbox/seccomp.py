@@ -47,6 +47,9 @@ class SystemCalls(NamedTuple):
     #: these walls. (With set-group-ID it is left alone: archives and shared repositories
     #: have folders with that.) If not, every opening of a file is judged.
     may_set_user_id: bool = True
+    #: Whether buffers may be registered with an io_uring that somebody has opened
+    #: before: this is how a zygote holds pages (`zygote.held_pages`).
+    may_hold_pages: bool = False
 
 
 # What the kernel calls each architecture (AUDIT_ARCH_* of linux/audit.h), and its table.
@@ -165,6 +168,8 @@ def program(wanted: SystemCalls, machine: str | None = None) -> bytes:
     verdicts = {numbers[name]: _NOT_PERMITTED for name in _DENIED if name in numbers}
     for name in _MISSING:
         verdicts[numbers[name]] = _NOT_THERE
+    if wanted.may_hold_pages:
+        del verdicts[numbers["io_uring_register"]]
     if wanted.guarded:
         # Takes a folder of /proc as well, whose pid a filter does not see. Those who
         # use it (Go, systemd) know kernels without.
@@ -291,6 +296,8 @@ def _rules(wanted: SystemCalls) -> list[tuple[tuple[str, ...], list[int]]]:
         (("socket", "socketpair"), _families(wanted.has_network)),
         (("prctl",), _stay_subreaper()),
     ]
+    if wanted.may_hold_pages:
+        rules.append((("io_uring_register",), _hold_pages()))
     if not wanted.may_set_user_id:
         # `mkdir` is not among them: the kernel takes the bit from its mode.
         rules += [
@@ -380,6 +387,16 @@ def _open(flags: int) -> list[int]:
         if_any_bit(_CREATES_FILE, then=1),
         give(_ALLOW),
         *_without_bits(flags + 1, _S_ISUID),
+    ]
+
+
+def _hold_pages() -> list[int]:
+    """Allow `io_uring_register` for buffers, and for nothing else."""
+    return [
+        _argument(1),
+        if_equal(_libc.IORING_REGISTER_BUFFERS, then=1),
+        give(_NOT_THERE),
+        give(_ALLOW),
     ]
 
 

@@ -81,6 +81,8 @@ class Policy(NamedTuple):
     front_end: int = 0
     #: processes of one worker's tree; 0 = no limit
     max_processes: int = 0
+    #: whether the zygote holds pages (`zygote.held_pages`)
+    holds_pages: bool = False
 
     @property
     def is_strict(self) -> bool:
@@ -197,6 +199,7 @@ class Walls:
             guarded=guarded,
             # Also where workers have a uid of their own: an import is still root's.
             may_set_user_id=os.geteuid() != 0,
+            may_hold_pages=policy.holds_pages,
         )
         self._program = seccomp.program(wanted)
 
@@ -342,7 +345,8 @@ class Walls:
             self._ready["capabilities"] = drop_all
 
     def _limit(self) -> None:
-        rlimits.apply(strict=self.policy.is_strict)
+        policy = self.policy
+        rlimits.apply(strict=policy.is_strict, holds_pages=policy.holds_pages)
 
 
 def _attempt(

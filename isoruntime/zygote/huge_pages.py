@@ -15,6 +15,7 @@ import errno
 from typing import Final
 
 from isoruntime.sandbox import _libc
+from isoruntime.zygote.own_memory import own_mappings
 
 _SIZE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 #: A region with less in use than this share would grow by the rest.
@@ -33,8 +34,11 @@ class HugePages:
         #: how many may be put off, because the kernel has something to do with them
         self._puts_off = 0
 
-    def make_one(self) -> None:
-        """Turn one more region into a huge page, if there is one that is worth it."""
+    def make_one(self) -> bool:
+        """Turn one more region into a huge page, if there is one that is worth it.
+
+        Return whether there may be more of them.
+        """
         if self._left is None:
             self._size = _size()
             self._left = _regions(self._size) if self._size else []
@@ -44,14 +48,15 @@ class HugePages:
             try:
                 if _libc.resident_share(address, self._size) >= _FULL:
                     _libc.collapse(address, self._size)
-                    return
+                    return True
             except OSError as error:
                 if error.errno == errno.EAGAIN and self._puts_off:
                     self._puts_off -= 1
                     self._left.insert(0, address)
-                    return
+                    return True
                 # Unmapped meanwhile, or there is no huge page to be had: let it be. Where
                 # the kernel knows none of this, that is soon known of every region.
+        return bool(self._left)
 
 
 def _size() -> int:
@@ -66,12 +71,7 @@ def _size() -> int:
 def _regions(size: int) -> list[int]:
     """Return where private memory lies that a huge page could take the place of."""
     found: list[int] = []
-    with open("/proc/self/maps", "rb") as table:  # noqa: PTH123
-        for line in table:
-            words = line.split()
-            if words[1] != b"rw-p" or words[5:] not in ([], [b"[heap]"]):
-                continue
-            first, _, end = words[0].partition(b"-")
-            start = -(-int(first, 16) // size) * size
-            found += range(start, int(end, 16) - size + 1, size)
+    for start, end, name in own_mappings():
+        if name in {b"", b"[heap]"}:
+            found += range(-(-start // size) * size, end - size + 1, size)
     return found

@@ -29,6 +29,7 @@ from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.cells import Cells
 from isoruntime.zygote.folders import remove, remove_orphaned
 from isoruntime.zygote.groups import Groups
+from isoruntime.zygote.held_pages import HeldPages
 from isoruntime.zygote.huge_pages import HugePages
 from isoruntime.zygote.volunteers import Volunteering
 from isoruntime.zygote.watchdog import Excess, Watchdog
@@ -100,7 +101,15 @@ def policy_of(order: LoadOrder, front_end: int) -> Policy:
         allow_write=tuple(order.allow_write),
         front_end=front_end,
         max_processes=order.max_processes,
+        holds_pages=holds_pages(order),
     )
+
+
+def holds_pages(order: LoadOrder) -> bool:
+    """Tell whether this process is to hold pages that its workers write to."""
+    # Where nothing is forked but at times there is nothing to gain, and under `strict`
+    # it is the keepers who fork.
+    return order.serves_once and order.sandbox != "strict"
 
 
 def prepare(order: LoadOrder) -> None:
@@ -184,6 +193,7 @@ class ZygoteServer:
         self._volunteering = Volunteering()
         # Where nothing is forked but at times there is nothing to gain.
         self._huge_pages = HugePages() if order.serves_once else None
+        self._held_pages = HeldPages() if holds_pages(order) else None
         self._places = Places(split_output=order.split_output)
         #: what every worker begins as
         self._worker = Worker(order, self._places)
@@ -405,8 +415,10 @@ class ZygoteServer:
                 born.append((berth, *outcome))
         if born:
             self._hand_over(born)
-        if self._huge_pages is not None:
-            self._huge_pages.make_one()
+        has_more = self._huge_pages is not None and self._huge_pages.make_one()
+        if self._held_pages is not None and not has_more:
+            # Only then: what is held cannot be put into a huge page.
+            self._held_pages.look_at(self._pids)
 
     def _make_berth(self, slot: int) -> _Berth:
         cell = self._cells.take()
