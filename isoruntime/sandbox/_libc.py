@@ -267,7 +267,8 @@ def open_sealed_ring() -> int:
     No operation can ever be handed to it, by nobody, and nothing else be registered.
 
     Raises:
-        OSError: ENOSYS or EPERM, there is none for us; EINVAL, the kernel is older than 5.10.
+        OSError: ENOSYS or EPERM, there is none for us; EINVAL, the kernel is older than 5.10;
+            ENOMEM, it is more than RLIMIT_MEMLOCK by itself.
     """
     parameters = ctypes.create_string_buffer(_BYTES_OF_RING_PARAMETERS)
     _RING_FLAGS.pack_into(parameters, 0, _IORING_SETUP_R_DISABLED)

@@ -20,8 +20,8 @@ _FILE_BYTES: Final = 10 << 30
 _FILE_BYTES_STRICT: Final = 512 << 20
 #: Memory that cannot be swapped out; gpg and libsodium keep keys in a page or two.
 _LOCKED_BYTES: Final = 64 << 10
-#: What a zygote may hold besides (`zygote.held_pages`). Where it is not root the kernel
-#: counts it with what its workers lock, by user.
+#: What a zygote may hold besides (`zygote.held_pages`). Of one that was not started as root
+#: the kernel counts it, with what others of that user hold.
 _HELD_BYTES: Final = 4 << 20
 
 _BY_NAME: Final = {

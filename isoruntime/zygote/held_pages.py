@@ -21,7 +21,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from isoruntime.sandbox import _libc
-from isoruntime.zygote.own_memory import own_mappings, starts_with_huge_pages
+from isoruntime.zygote.own_memory import own_mappings_in_small_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,8 +39,8 @@ _MOST_BATCHES: Final = 400
 #: Copied by the fork a page takes half of what it takes later. Some workers are looked at
 #: long before they have written to all that they will; hence less than half of them.
 _WRITTEN_BY: Final = 0.25
-#: More would make a fork long; with 4 KB pages 4 MB.
-_MOST_PAGES: Final = 1024
+#: More would make a fork long.
+MOST_BYTES: Final = 4 << 20
 
 # proc(5), pagemap: 64 bits for each page, some of which say this.
 _BYTES_A_PAGE: Final = 8
@@ -76,8 +76,17 @@ class HeldPages:
             _libc.hold_buffers(self._ring, survey.ranges())
         except OSError:
             # No /proc, too few workers, or so much memory may not be locked.
-            os.close(self._ring)
+            self._give_up()
         self._survey = None
+
+    def _give_up(self) -> None:
+        # An import may have closed it, and its number be that of a worker's rules by now.
+        try:
+            if "io_uring" in os.readlink(f"/proc/self/fd/{self._ring}"):  # noqa: PTH115 - pathlib is slow to import
+                os.close(self._ring)
+        except OSError:
+            # Closed, or there is no telling: what holds nothing may stay open.
+            return
 
 
 class Survey:
@@ -109,8 +118,7 @@ class Survey:
             return
         if not self._mappings:
             # To hold a part of a huge page would be to hold, and copy, all of it.
-            huge = starts_with_huge_pages()
-            self._mappings = [one for one in own_mappings() if one.start not in huge]
+            self._mappings = own_mappings_in_small_pages()
         most = self._workers + _WORKERS_A_BATCH
         for pid in pids:
             if pid in self._seen:
@@ -131,7 +139,7 @@ class Survey:
         if self._workers < _WORKERS:
             raise OSError(errno.ENODATA, "too few workers could be looked at")
         least = _WRITTEN_BY * self._workers
-        most = self._times.most_common(_MOST_PAGES)
+        most = self._times.most_common(MOST_BYTES // self._page)
         pages = sorted(page for page, times in most if times >= least)
         return [
             (first * self._page, count * self._page)

@@ -29,14 +29,14 @@ from isoruntime.zygote import protocol, tree
 from isoruntime.zygote.cells import Cells
 from isoruntime.zygote.folders import remove, remove_orphaned
 from isoruntime.zygote.groups import Groups
-from isoruntime.zygote.held_pages import HeldPages
-from isoruntime.zygote.huge_pages import HugePages
 from isoruntime.zygote.volunteers import Volunteering
 from isoruntime.zygote.watchdog import Excess, Watchdog
 from isoruntime.zygote.worker_folders import Folder, WorkerFolders
 
 if TYPE_CHECKING:
     from isoruntime.worker.birth import BecomeWorker
+    from isoruntime.zygote.held_pages import HeldPages
+    from isoruntime.zygote.huge_pages import HugePages
 
 #: The kernel says that it will kill, and does so a little later: how long to look.
 _LOOK_AGAIN_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
@@ -191,9 +191,8 @@ class ZygoteServer:
         self._folder_of: dict[int, Folder] = {}  # slot -> for its temporary files
         self._walls = Walls(policy_of(order, front_end))
         self._volunteering = Volunteering()
-        # Where nothing is forked but at times there is nothing to gain.
-        self._huge_pages = HugePages() if order.serves_once else None
-        self._held_pages = HeldPages() if holds_pages(order) else None
+        self._huge_pages = _make_huge_pages() if order.serves_once else None
+        self._held_pages = _make_held_pages() if holds_pages(order) else None
         self._places = Places(split_output=order.split_output)
         #: what every worker begins as
         self._worker = Worker(order, self._places)
@@ -645,6 +644,21 @@ class ZygoteServer:
         sys.stdout.flush()
         # Safe because whatever user code wanted done at exit is its workers' affair.
         os._exit(0)
+
+
+# Imported only there: nobody else has anything to gain by it, or is to wait for it.
+
+
+def _make_huge_pages() -> "HugePages":
+    from isoruntime.zygote.huge_pages import HugePages
+
+    return HugePages()
+
+
+def _make_held_pages() -> "HeldPages":
+    from isoruntime.zygote.held_pages import HeldPages
+
+    return HeldPages()
 
 
 def _nobody(*of_a_worker: object) -> NoReturn:

@@ -13,14 +13,19 @@ import pytest
 from isoruntime.sandbox import identity, rlimits
 from tests.sandbox.children import a_child, error_of, in_child
 
+_LOOKED_AT = "CORE NOFILE FSIZE NPROC AS DATA SIGPENDING MEMLOCK"
+LOOKED_AT = _LOOKED_AT.split()
 
-def limits_after(strict: bool, max_processes: int | None = None) -> dict[str, object]:
-    problems = rlimits.apply(strict=strict)
+
+def limits_after(
+    strict: bool, max_processes: int | None = None, *, holds_pages: bool = False
+) -> dict[str, object]:
+    problems = rlimits.apply(strict=strict, holds_pages=holds_pages)
     if max_processes is not None:
         rlimits.limit_processes(max_processes)
     found = {
         name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
-        for name in ("CORE", "NOFILE", "FSIZE", "NPROC", "AS", "DATA", "SIGPENDING")
+        for name in LOOKED_AT
     }
     return {**found, "problems": problems}
 
@@ -49,6 +54,30 @@ def test_a_lower_limit_stays() -> None:
     assert found["problems"] == []
     assert found["NOFILE"] == [60, 60]
     assert found["FSIZE"] == [2000, 2000]
+
+
+@pytest.mark.parametrize(
+    ("holds_pages", "kb"), [(False, 64), (True, 64 + 4096)], ids=["others", "held"]
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_memory_that_is_held_has_its_room_beside_what_is_locked(
+    strict: bool, holds_pages: bool, kb: int
+) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    found = in_child(lambda: limits_after(strict, holds_pages=holds_pages))
+    assert found["problems"] == []
+    expected = kb << 10 if hard == resource.RLIM_INFINITY else min(kb << 10, hard)
+    assert found["MEMLOCK"] == [expected, expected]
+
+
+def test_nobody_gets_room_for_held_memory_that_the_host_denies() -> None:
+    def limit() -> dict[str, object]:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (50 << 10, 100 << 10))
+        return limits_after(strict=False, holds_pages=True)
+
+    found = in_child(limit)
+    assert found["problems"] == []
+    assert found["MEMLOCK"] == [100 << 10, 100 << 10]
 
 
 def test_descriptors_run_out() -> None:

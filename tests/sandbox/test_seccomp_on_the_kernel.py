@@ -33,12 +33,15 @@ import pytest
 
 from isoruntime.sandbox import _libc, seccomp, syscalls
 from isoruntime.sandbox.seccomp import SystemCalls, program
+from tests.sandbox.children import error_of
+from tests.support import rings
 
 ROOT = Path(__file__).parents[2]
 MACHINE = os.uname().machine
 OPEN = SystemCalls(has_network=True)
 CLOSED = SystemCalls(has_network=False)
 AS_ROOT = SystemCalls(has_network=True, may_set_user_id=False)
+HOLDING = SystemCalls(has_network=True, may_hold_pages=True)
 
 if MACHINE not in ("x86_64", "aarch64"):
     pytest.skip(f"no filter for {MACHINE}", allow_module_level=True)
@@ -145,6 +148,36 @@ def test_a_denied_call_does_not_get_into_the_kernel(name: str) -> None:
     assert in_child(attempt) == denial
     if args is not None:
         differs_without_filter(attempt, denial)
+
+
+@pytest.mark.parametrize("is_sealed", [True, False], ids=["sealed", "any"])
+def test_a_ring_of_before_is_given_buffers_to_hold_and_nothing_else(
+    is_sealed: bool,
+) -> None:
+    if reason := rings.missing():
+        pytest.skip(reason)
+
+    def attempt() -> list[int]:
+        parameters = ctypes.create_string_buffer(120)
+        setup = (NUMBERS["io_uring_setup"], 1, ctypes.addressof(parameters))
+        ring = _libc.open_sealed_ring() if is_sealed else call(*setup)
+        put_on(HOLDING)
+        memory = rings.private_memory(mmap.PAGESIZE)
+        held = [(rings.address_of(memory), mmap.PAGESIZE)]
+        _libc.hold_buffers(ring, held)
+        attempts = [setup, (NUMBERS["io_uring_enter"], ring, 0, 0, 0, 0, 0)]
+        # A ring without a seal would know each of the first eleven.
+        attempts += [
+            (NUMBERS["io_uring_register"], ring, what, 0, 0)
+            for what in (*range(1, 50), 0x80000000)
+        ]
+        return [
+            error_of(_libc.hold_buffers, ring, held),
+            rings.held_kb(os.getpid()) * 1024,
+            *{error_of(call, *words) for words in attempts},
+        ]
+
+    assert in_child(attempt, None) == [errno.EBUSY, mmap.PAGESIZE, errno.ENOSYS]
 
 
 def test_the_memory_of_another_process_is_not_read(

@@ -37,13 +37,14 @@ OPEN = SystemCalls(has_network=True)
 CLOSED = SystemCalls(has_network=False)
 GUARDED = SystemCalls(has_network=True, guarded=(12, 4711, 70000))
 AS_ROOT = SystemCalls(has_network=True, may_set_user_id=False)
-EVERYTHING = GUARDED._replace(may_set_user_id=False)
+HOLDING = SystemCalls(has_network=True, may_hold_pages=True)
+EVERYTHING = GUARDED._replace(may_set_user_id=False, may_hold_pages=True)
 
 both_machines = pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 every_choice = pytest.mark.parametrize(
     "wanted",
-    [OPEN, CLOSED, GUARDED, AS_ROOT, EVERYTHING],
-    ids=["open", "no network", "guarded", "as root", "everything"],
+    [OPEN, CLOSED, GUARDED, AS_ROOT, HOLDING, EVERYTHING],
+    ids=["open", "no network", "guarded", "as root", "holding", "everything"],
 )
 
 #: Denied whatever the arguments are, on every machine that has them.
@@ -264,12 +265,14 @@ def denied_on(machine: str) -> list[str]:
 def judged_by(wanted: SystemCalls) -> list[str]:
     guarding = [*SIGNALLING, "fcntl"] if wanted.guarded else []
     giving_modes = [] if wanted.may_set_user_id else [*SETTING_MODE, *OPENING]
-    return JUDGED + guarding + giving_modes
+    holding = ["io_uring_register"] if wanted.may_hold_pages else []
+    return JUDGED + guarding + giving_modes + holding
 
 
 def missing_under(wanted: SystemCalls) -> set[str]:
-    """Return what is there unless something else was chosen."""
+    """Return what is not there, some of it unless something else was chosen."""
     return {
+        *set(MISSING).difference(judged_by(wanted)),
         *({"pidfd_send_signal"} if wanted.guarded else ()),
         *(() if wanted.may_set_user_id else {"openat2"}),
     }
@@ -297,7 +300,7 @@ def test_a_call_that_is_denied_is_denied_whatever_its_arguments(
     for name in denied_on(machine):
         for args in [(), (0,), (-1,) * 6, (1, 2, 3, 4, 5, 6)]:
             assert verdict(machine, wanted, name, *args) == EPERM, name
-    for name in MISSING:
+    for name in missing_under(wanted):
         assert verdict(machine, wanted, name) == ENOSYS, name
 
 
@@ -315,12 +318,10 @@ def test_every_number_is_decided_by_itself_unless_its_arguments_matter(
         ran = run(filter_bytes, ARCHITECTURES[machine], number, ())
         # The kernel remembers calls as always allowed where a filter loads no more.
         assert ran.looked_at == [4, 0], number
-        if number > syscalls.NEWEST_KNOWN or name in MISSING:
+        if number > syscalls.NEWEST_KNOWN or name in missing_under(wanted):
             assert ran.verdict == ENOSYS, number
         elif name in denied_on(machine):
             assert ran.verdict == EPERM, number
-        elif name in missing_under(wanted):
-            assert ran.verdict == ENOSYS, number
         else:
             assert ran.verdict == ALLOW, number
 
@@ -546,6 +547,32 @@ def test_no_file_is_made_with_the_set_user_id_bit_by_root(machine: str) -> None:
         # left there by chance. 0o200000 or 0o40000 is O_DIRECTORY.
         for flags in (0, write, close_on_exec, 0o200000, 0o40000, create << 32):
             assert verdict(machine, AS_ROOT, name, *before, flags, -1) == ALLOW, name
+
+
+@both_machines
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        # The kernel takes what is asked for as 32 bits.
+        *(((ring, 0, 1 << 40, 3), ALLOW) for ring in (0, 5, HIGH | 5, -1)),
+        ((5, HIGH, 1 << 40, 3), ALLOW),
+        ((5, 1), ENOSYS),
+        ((5, HIGH | 1), ENOSYS),
+        ((5, -1), ENOSYS),
+        # A ring may be named by a number of its own instead of a descriptor.
+        ((5, 0x80000000, 1 << 40, 3), ENOSYS),
+        ((5, HIGH | 0x80000000, 1 << 40, 3), ENOSYS),
+        *(((5, what), ENOSYS) for what in range(2, 100)),
+    ],
+)
+def test_a_ring_is_given_buffers_to_hold_and_nothing_else(
+    machine: str, args: tuple[int, ...], expected: int
+) -> None:
+    for wanted in (HOLDING, EVERYTHING):
+        assert verdict(machine, wanted, "io_uring_register", *args) == expected
+        for name in ("io_uring_setup", "io_uring_enter"):
+            assert verdict(machine, wanted, name, *args) == ENOSYS
+    assert verdict(machine, OPEN, "io_uring_register", *args) == ENOSYS
 
 
 def instructions(filter_bytes: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
