@@ -454,7 +454,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             exchange.relieve(self.total_outbufs_len)
         if self.postponed and not self.total_outbufs_len:
             self.postponed = False
-            self.server.task_dispatcher.add_task(self)
+            self.server.loop.call_soon(self.begin_next)
 
     #: a pipelined request that waits for the last answer to be read
     postponed = False
