@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 from tests.sandbox.arena import Arena, arena_for, close_all
 from tests.sandbox.levels import BASE, LEVELS, missing, remove_installation
 from tests.sandbox.table import PROFILES
+from tests.support.host import has_strict
 
 Fight = Callable[..., Arena]
 
@@ -38,16 +36,10 @@ def pytest_runtest_teardown(item: Any, nextitem: Any) -> None:
         close_all()
 
 
-@functools.cache
-def _has_strict() -> bool:
-    argv = [sys.executable, "-m", "isoruntime", "doctor", "--require", "strict"]
-    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
-
-
 @pytest.fixture(params=PROFILES)
 def profile(request: pytest.FixtureRequest) -> str:
     """Return each profile that this host has."""
-    if request.param == "strict" and not _has_strict():
+    if request.param == "strict" and not has_strict():
         pytest.skip("doctor says that strict is not to be had here")
     return str(request.param)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import mmap
 import os
 import resource
 from contextlib import suppress
@@ -12,16 +11,6 @@ from pathlib import Path
 
 #: As much as a zygote may hold.
 _MOST_BYTES = 4 << 20
-
-
-def private_memory(size: int) -> mmap.mmap:
-    """Return memory that a fork shares copy-on-write, without content so far."""
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-
-
-def address_of(memory: mmap.mmap) -> int:
-    """Return where it begins; it must be writable."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 @functools.cache

@@ -14,7 +14,6 @@ import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -25,7 +24,7 @@ from isoruntime.zygote import held_pages
 from isoruntime.zygote.held_pages import HeldPages
 from tests.sandbox.children import error_of, expire, in_child
 from tests.support import rings
-from tests.support.rings import address_of, private_memory
+from tests.support.memory import address_of, mapped_kb, private_memory
 
 PAGE = mmap.PAGESIZE
 SIZE = 600 * PAGE
@@ -306,19 +305,14 @@ def test_what_few_of_the_workers_write_to_is_shared_as_ever() -> None:
     assert in_zygote(make) == list(PLACES)
 
 
-def huge_kb() -> int:
-    rollup = Path("/proc/self/smaps_rollup").read_text()
-    return int(rollup.partition("AnonHugePages:")[2].split()[0])
-
-
 def test_what_is_in_huge_pages_is_not_held() -> None:
     def make() -> list[Any]:
-        before, size = huge_kb(), 16 << 20
+        before, size = mapped_kb("AnonHugePages"), 16 << 20
         pages, memory, huge = HeldPages(), written_to(), private_memory(size)
         with suppress(OSError):
             huge.madvise(mmap.MADV_HUGEPAGE)
         huge.write(b"x" * size)
-        if huge_kb() == before:
+        if mapped_kb("AnonHugePages") == before:
             return []
 
         def work(_: int) -> None:
@@ -326,7 +320,11 @@ def test_what_is_in_huge_pages_is_not_held() -> None:
             write(huge)
 
         look(pages, work)
-        return [copied_by_a_fork(huge), copied_by_a_fork(memory), huge_kb() > before]
+        return [
+            copied_by_a_fork(huge),
+            copied_by_a_fork(memory),
+            mapped_kb("AnonHugePages") > before,
+        ]
 
     found = in_zygote(make)
     if not found:

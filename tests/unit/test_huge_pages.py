@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import mmap
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +12,10 @@ from isoruntime.sandbox import _libc
 from isoruntime.zygote import huge_pages
 from isoruntime.zygote.huge_pages import HugePages
 from tests.sandbox.children import in_child
+from tests.support.memory import address_of, mapped_kb, private_memory
 
 MB = 1 << 20
 ROOM = 16 * MB
-
-
-def kb(name: str) -> int:
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1])
-    raise AssertionError(name)
-
-
-def room() -> mmap.mmap:
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    return mmap.mmap(-1, ROOM, flags=flags)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,9 +23,9 @@ def _there_are_some() -> None:
     size = huge_pages._size()
 
     def probe() -> int:
-        kept = room()
+        kept = private_memory(ROOM)
         kept.write(b"x" * ROOM)
-        first = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+        first = address_of(kept)
         try:
             _libc.collapse(-(-first // size) * size, size)
         except OSError as error:
@@ -51,13 +38,13 @@ def _there_are_some() -> None:
 
 def test_what_is_full_is_made_huge_and_stays_what_it_was() -> None:
     def make() -> list[Any]:
-        kept = room()
+        kept = private_memory(ROOM)
         kept.write(b"x" * ROOM)
-        before = kb("AnonHugePages")
+        before = mapped_kb("AnonHugePages")
         pages = HugePages()
         for _ in range(200):
             pages.make_one()
-        grown_mb = (kb("AnonHugePages") - before) / 1024
+        grown_mb = (mapped_kb("AnonHugePages") - before) / 1024
         return [grown_mb, kept[:] == b"x" * ROOM]
 
     grown_mb, is_the_same = in_child(make)
@@ -67,24 +54,24 @@ def test_what_is_full_is_made_huge_and_stays_what_it_was() -> None:
 
 def test_what_is_mostly_empty_does_not_grow() -> None:
     def make() -> float:
-        kept = room()
+        kept = private_memory(ROOM)
         for at in range(0, ROOM, 64 * 1024):
             kept[at] = 1
         # First those that were there before us.
         pages = HugePages()
         pages._size, pages._left = huge_pages._size(), []
         pages._left += huge_pages._regions(pages._size)
-        before = kb("Rss")
+        before = mapped_kb("Rss")
         for _ in range(200):
             pages.make_one()
-        return (kb("Rss") - before) / 1024
+        return (mapped_kb("Rss") - before) / 1024
 
     assert in_child(make) < 4
 
 
 def test_memory_that_is_gone_meanwhile_harms_nobody() -> None:
     def make() -> int:
-        kept = room()
+        kept = private_memory(ROOM)
         kept.write(b"x" * ROOM)
         pages = HugePages()
         pages.make_one()

@@ -16,7 +16,7 @@ from isoruntime.zygote.own_memory import (
     own_mappings_in_small_pages,
 )
 from tests.sandbox.children import in_child
-from tests.support.rings import address_of, private_memory
+from tests.support.memory import address_of, mapped_kb, private_memory
 
 SIZE = 16 * mmap.PAGESIZE
 MB = 1 << 20
@@ -86,8 +86,7 @@ def test_what_is_in_huge_pages_is_left_out() -> None:
             huge.madvise(mmap.MADV_HUGEPAGE)
         for memory in (huge, small):
             memory.write(b"x" * 16 * MB)
-        rollup = Path("/proc/self/smaps_rollup").read_text()
-        if not int(rollup.partition("AnonHugePages:")[2].split()[0]):
+        if not mapped_kb("AnonHugePages"):
             return None
         in_small = own_mappings_in_small_pages()
         assert {*in_small} < {*own_mappings()}
