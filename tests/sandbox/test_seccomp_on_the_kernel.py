@@ -25,6 +25,7 @@ import sys
 import tarfile
 import termios
 import textwrap
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ from isoruntime.sandbox import _libc, seccomp, syscalls
 from isoruntime.sandbox.seccomp import SystemCalls, program
 from tests.sandbox.children import error_of
 from tests.support import rings
+from tests.support.memory import address_of, private_memory
 
 ROOT = Path(__file__).parents[2]
 MACHINE = os.uname().machine
@@ -82,6 +84,8 @@ def in_child(attempt: Callable[[], object], wanted: SystemCalls | None = OPEN) -
             except OSError as error:
                 answer = errno.errorcode.get(error.errno or 0, repr(error))
             os.write(write_end, json.dumps(answer).encode())
+        except BaseException:  # noqa: BLE001 - beside the failure that follows
+            traceback.print_exc()
         finally:
             # At once: pytest's own ending is not this process's.
             os._exit(0)
@@ -162,8 +166,8 @@ def test_a_ring_of_before_is_given_buffers_to_hold_and_nothing_else(
         setup = (NUMBERS["io_uring_setup"], 1, ctypes.addressof(parameters))
         ring = _libc.open_sealed_ring() if is_sealed else call(*setup)
         put_on(HOLDING)
-        memory = rings.private_memory(mmap.PAGESIZE)
-        held = [(rings.address_of(memory), mmap.PAGESIZE)]
+        memory = private_memory(mmap.PAGESIZE)
+        held = [(address_of(memory), mmap.PAGESIZE)]
         _libc.hold_buffers(ring, held)
         attempts = [setup, (NUMBERS["io_uring_enter"], ring, 0, 0, 0, 0, 0)]
         # A ring without a seal would know each of the first eleven.
