@@ -48,7 +48,7 @@ class Auditor:
     def settle(
         self, reference: Holdings | None = None, within_s: float = _SETTLE_S
     ) -> Holdings:
-        """Wait until it is quiet and holds what `reference` does, or long enough."""
+        """Wait until it is quiet and holds no more than `reference`, or long enough."""
         found: list[Holdings] = []
 
         def is_quiet() -> bool:
@@ -115,8 +115,8 @@ def _is_settled(now: Holdings, workers: int, reference: Holdings | None) -> bool
         return is_quiet
     return (
         is_quiet
-        and now.front_end_fds == reference.front_end_fds
-        and now.zygote_fds == reference.zygote_fds
+        and not more(reference.front_end_fds, now.front_end_fds)
+        and not more(reference.zygote_fds, now.zygote_fds)
         and now.folders <= reference.folders
     )
 

@@ -33,6 +33,7 @@ from benchmarks.measure.servers import (
     isoruntime_argv,
     wait_until,
 )
+from isoruntime.zygote.cells import IDLE_S
 
 _TENTHS: Final = 10
 _LAST: Final = 3
@@ -41,6 +42,8 @@ _ENOUGH_CALLS: Final = 20_000
 _GROWTH: Final = 0.05
 _SHOWN: Final = 20
 _GONE_S: Final = 2.0
+#: By then every cell is given up that more workers than usual have needed at once.
+_CALM_S: Final = 2 * IDLE_S + 10
 _LINES: Final = re.compile(
     rb"FC Invoke (Start|End) RequestId: ([0-9a-f]{32})(, Error)?"
 )
@@ -144,7 +147,7 @@ class Soak:
             )
             # Only the first and the last are judged; the others show the way between.
             held.append(auditor.settle(within_s=1) if held else auditor.settle())
-        last = auditor.settle(held[0])
+        last = auditor.settle(held[0], within_s=_CALM_S)
         self.seconds = time.monotonic() - began
         self.rss_mb = [holdings.front_end_rss_mb for holdings in held]
         return held[0], last

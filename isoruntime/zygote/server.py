@@ -198,9 +198,11 @@ class ZygoteServer:
         self._worker = Worker(order, self._places)
         self._users_fds: frozenset[int] = frozenset()
         self._become_worker: BecomeWorker = _nobody
-        self._cells = Cells(self._walls, self._places.in_order)
         self._cell_of: dict[int, Cell] = {}  # slot -> where its worker lives
         self._poll = select.poll()
+        self._cells = Cells(
+            self._walls, self._folders, self._places.in_order, self._poll
+        )
         self._watchdog = Watchdog(order.memory_limit_mb, order.max_processes)
         self._groups = Groups(front_end, order.memory_limit_mb, order.max_processes)
         # When to look again who was killed, the next one last.
@@ -299,6 +301,9 @@ class ZygoteServer:
                 self._look_for_victims()
             if self._is_watching and time.monotonic() >= self._next_sample_at:
                 self._sample()
+            look_at = self._cells.look_at
+            if look_at is not None and time.monotonic() >= look_at:
+                self._cells.give_up_idle()
 
     def _is_practice_worthwhile(self) -> bool:
         """Tell whether workers will do for one event what can be done beforehand."""
@@ -324,6 +329,8 @@ class ZygoteServer:
         due = self._looks[-1:]
         if self._is_watching and self._pids:
             due.append(self._next_sample_at)
+        if self._cells.look_at is not None:
+            due.append(self._cells.look_at)
         return max(0.0, min(due) - time.monotonic()) * 1000 if due else None
 
     def _look_for_victims(self) -> None:
@@ -463,9 +470,7 @@ class ZygoteServer:
         outcomes: list[_Outcome] = []
         for berth in berths:
             try:
-                keeper = self._cells.keeper_of(
-                    berth.cell, self._become_worker, self._poll
-                )
+                keeper = self._cells.keeper_of(berth.cell, self._become_worker)
                 born = keeper.fork(berth.pipes.worker, berth.entrances)
             except OSError as error:
                 outcomes.append(error)
@@ -526,7 +531,6 @@ class ZygoteServer:
             return
         exited = keeper.exited()
         if exited is None:
-            self._poll.unregister(fd)
             self._cells.abandon(keeper.cell)
         # With a keeper, its init, the kernel has killed all of the cell.
         status, max_rss_kb = exited or (signal.SIGKILL, 0)

@@ -54,3 +54,8 @@ class WorkerFolders:
             self._kept[folder.cell] = folder
         else:
             remove(folder.path)
+
+    def give_up(self, cell: str) -> None:
+        """Remove the folder of a cell that nobody lives in, and what was kept of it."""
+        self._kept.pop(cell, None)
+        remove(cell)
