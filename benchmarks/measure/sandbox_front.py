@@ -21,7 +21,7 @@ import sys
 import time
 from typing import Any, Final, NamedTuple
 
-from isoruntime.wire.frames import HEADER, NO_NONCE, Kind, head, split_head
+from isoruntime.wire.frames import HEADER_BYTES, NO_NONCE, Kind, head, split_head
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote import protocol
 from isoruntime.zygote.spawn import spawn
@@ -108,7 +108,7 @@ class Front:
         _wait_readable(reply)
         data = os.read(reply, 1 << 16)
         kind, _, meta_bytes, _, _ = split_head(data)
-        rest = data[HEADER.size :]
+        rest = data[HEADER_BYTES:]
         if kind != Kind.READY:
             raise Failed(f"the worker does not load: {rest!r}")
         if meta_bytes:

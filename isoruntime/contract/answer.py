@@ -113,13 +113,13 @@ def answer_of(
     details: Details,
 ) -> Answer:
     """Return the answer to an invocation that ended with `outcome`."""
+    if isinstance(outcome, (bytes, bytearray, memoryview)):
+        return Answer(200, outcome, _OCTETS, "200", [])
     if isinstance(outcome, Response):
         answer = answer_with(outcome, on_platform=False)
         # Also where the server leaves it to its status to say so.
         answer.fc_status = "404" if outcome.is_failure else "200"
         return answer
-    if not isinstance(outcome, (InvocationError, RuntimeFault)):
-        return Answer(200, outcome, _OCTETS, "200", [])
     body = (
         outcome.body
         if isinstance(outcome, HandlerRaised)

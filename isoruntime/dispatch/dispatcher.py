@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 _WITH_DEADLINE: Final = frozenset(
     {LeaseState.RUNNING, LeaseState.INITIALIZING, LeaseState.STREAMING}
 )
+#: They concern every process that holds something.
+_OF_ALL: Final = frozenset({Phase.PRE_STOP, Phase.PRE_FREEZE})
+# As in `lease`: for what every invocation asks.
+_INVOKE: Final = Phase.INVOKE
+_INITIALIZE: Final = Phase.INITIALIZE
 #: Drawn at once: a system call for every invocation would cost more than the draw.
 _NONCES_PER_DRAW: Final = 256
 #: How often to look whether waiting counts yet, with a queue timeout of next to nothing.
@@ -140,13 +145,13 @@ class Dispatcher:
             self._refuse(invocation, Draining())
             return
         phase = invocation.phase
-        if phase is not Phase.INVOKE and self._is_settled(phase):
+        if phase is not _INVOKE and self._is_settled(phase):
             self._refuse(invocation, b"")
             return
         if self.pool.load_error is not None and not self.pool.retry_load():
             self._fail_to_load(invocation, self.pool.load_error)
             return
-        if phase in (Phase.PRE_STOP, Phase.PRE_FREEZE):
+        if phase in _OF_ALL:
             self._run_in_all(invocation)
         else:
             self._lend_or_enqueue(invocation)
@@ -159,7 +164,7 @@ class Dispatcher:
             self._enqueue(invocation)
 
     def _is_settled(self, phase: Phase) -> bool:
-        if phase is Phase.INITIALIZE and self._is_initialized:
+        if phase is _INITIALIZE and self._is_initialized:
             return True
         return phase not in self._phases
 
@@ -279,7 +284,7 @@ class Dispatcher:
             if lease.invocation is invocation:
                 lease.stream_relieved()
 
-    # Hooks: they concern every process that holds something.
+    # Hooks.
 
     def _run_in_all(self, invocation: Invocation) -> None:
         used = [worker for worker in self.pool.idle if worker.served]
@@ -331,7 +336,7 @@ class Dispatcher:
 
     def lease_ended(self, lease: Lease) -> None:
         """Take note of an outcome, just before the caller does."""
-        if lease.invocation.phase is Phase.INITIALIZE and lease.worker.is_initialized:
+        if lease.invocation.phase is _INITIALIZE and lease.worker.is_initialized:
             self._is_initialized = True
         self._in_flight.discard(lease)
         if not self._in_flight:

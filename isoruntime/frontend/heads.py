@@ -47,43 +47,65 @@ class FirstLine(NamedTuple):
     fragment: str
 
 
+#: What a head says: its first line, its headers, which are the caller's to change, notes,
+#: which are there for the next one, and its length in bytes.
+Known = tuple[FirstLine, dict[str, str], Notes, int]
+
+
 class _Head:
     """A head that was read: its lines, and what they say."""
 
     __slots__ = (
-        *("after", "before", "end", "headers", "lines", "names", "notes", "start"),
-        "varying",
+        *("after", "before", "end", "first", "headers", "lines", "mark", "names"),
+        *("notes", "start", "varying"),
     )
 
     def __init__(
-        self, head: bytes, lines: list[bytes], headers: dict[str, str]
+        self, first: FirstLine, head: bytes, lines: list[bytes], headers: dict[str, str]
     ) -> None:
+        self.first = first
         self.lines = lines
         self.headers = headers
         #: by the lines that differ, but for those of `_OF_ONE_REQUEST`
         self.notes: dict[tuple[bytes, ...], Notes] = {}
         # The lines from `start` to `end` have differed so far, or lie between such; none
-        # at first. What is before and after them is compared in one go.
+        # at first. What is before and after them is compared in one go, and found by its
+        # first line, the `mark`.
         self.start, self.end = len(lines), 0
-        self.before, self.varying, self.after = head, [b""], b""
+        self.before, self.varying, self.after, self.mark = head, [b""], b"", b""
         names = iter(headers)
         #: of each line; the first has none, nor have the empty ones
         self.names = [
             next(names) if at and line else "" for at, line in enumerate(lines)
         ]
 
-    def differences(self, head: bytes) -> list[tuple[int, bytes]]:
-        """Return which lines of a head with as many lines are others, and what they are."""
+    def differences(self, data: bytes) -> tuple[list[tuple[int, bytes]], int] | None:
+        """Return which lines of the head of a request are others, and how long it is.
+
+        None if others differ than have so far. An empty line, which would end the head
+        earlier, is among those that do.
+        """
         before, after = self.before, self.after
-        end = len(head) - len(after)
-        if len(before) <= end and head.startswith(before) and head.endswith(after):
-            lines = head[len(before) : end].split(b"\r\n")
-            if lines == self.varying:
-                return []
-            if len(lines) == self.end - self.start:
-                return self._compare(self.start, lines)
+        if not data.startswith(before):
+            return None
+        start = len(before)
+        at = data.find(self.mark, start)
+        if at < 0 or not data.startswith(after, at):
+            return None
+        lines, size_bytes = data[start:at].split(b"\r\n"), at + len(after)
+        if lines == self.varying:
+            return [], size_bytes
+        if len(lines) != self.end - self.start:
+            return None
+        return self._compare(self.start, lines), size_bytes
+
+    def differences_anywhere(self, head: bytes) -> list[tuple[int, bytes]]:
+        """Return which lines of a head with as many lines are others, and what they are.
+
+        From then on it is these, too, that may differ.
+        """
         found = self._compare(0, head.split(b"\r\n"))
-        if len(found) <= _MAX_CHANGED:
+        if found and len(found) <= _MAX_CHANGED:
             self._look_between(
                 min(self.start, found[0][0]), max(self.end, found[-1][0] + 1)
             )
@@ -98,6 +120,7 @@ class _Head:
         self.start, self.end, self.varying = start, end, lines[start:end]
         self.before = b"".join(line + b"\r\n" for line in lines[:start])
         self.after = b"".join(b"\r\n" + line for line in lines[end:])
+        self.mark = b"\r\n%b\r\n" % lines[end]
 
     def notes_for(self, lines: tuple[bytes, ...]) -> Notes:
         """Return what is kept for heads in which these lines are others."""
@@ -117,53 +140,67 @@ class KnownLines:
         self._pairs: dict[bytes, tuple[str, str]] = {}
         #: by first line and number of lines, the head that was read whole last
         self._heads: dict[tuple[bytes, int], _Head] = {}
+        #: by first line, the one of them that the last head was like
+        self._usual: dict[bytes, _Head] = {}
 
-    def read(self, head: bytes) -> tuple[FirstLine, dict[str, str], Notes] | None:
-        """Return first line, headers and notes; None if waitress had better look itself.
+    def read(self, data: bytes) -> Known | None:
+        """Read the head that these bytes begin with.
 
-        The headers are the caller's to change, the notes are there for the next one.
+        None if it is not all there, or waitress had better look itself.
         """
-        line = head[: head.find(b"\r\n")]
-        first = self._first.get(line)
-        if first is None:
-            return None
-        key = line, head.count(b"\r\n")
-        known = self._heads.get(key)
-        if known is not None:
-            found = self._read_changed(head, known)
+        line = data[: data.find(b"\r\n")]
+        usual = self._usual.get(line)
+        if usual is not None:
+            found = usual.differences(data)
             if found is not None:
-                return first, *found
+                known = self._with(usual, *found)
+                if known is not None:
+                    return known
+        first, end = self._first.get(line), data.find(b"\r\n\r\n") + 4
+        if first is None or end < 4:
+            return None
+        return self._read_unusual(first, line, data[:end])
+
+    def _read_unusual(self, first: FirstLine, line: bytes, head: bytes) -> Known | None:
+        key = line, head.count(b"\r\n")
+        like = self._heads.get(key)
+        if like is not None:
+            known = self._with(like, like.differences_anywhere(head), len(head))
+            if known is not None:
+                self._usual[line] = like
+                return known
         lines = head.split(b"\r\n")
         headers = self._read_all(lines)
         if headers is None:
             return None
         if len(head) > _MAX_HEAD_BYTES:
-            return first, headers, {}
+            return first, headers, {}, len(head)
         if len(self._heads) >= _MAX_FIRST_LINES:
             self._heads.clear()
-        known = self._heads[key] = _Head(head, lines, headers)
-        return first, headers.copy(), known.notes_for(())
+            self._usual.clear()
+        like = self._heads[key] = _Head(first, head, lines, headers)
+        self._usual[line] = like
+        return first, headers.copy(), like.notes_for(()), len(head)
 
-    def _read_changed(
-        self, head: bytes, known: _Head
-    ) -> tuple[dict[str, str], Notes] | None:
-        """Return the headers of a head by what is not as in another one, and its notes.
+    def _with(
+        self, like: _Head, differences: list[tuple[int, bytes]], size_bytes: int
+    ) -> Known | None:
+        """Return a head by what is not as in another one.
 
         None if that is much, or another name.
         """
-        differences = known.differences(head)
         if len(differences) > _MAX_CHANGED:
             return None
-        headers = known.headers.copy()
+        headers = like.headers.copy()
         others: tuple[bytes, ...] = ()
         for at, line in differences:
             pair = self._pairs.get(line) or self._take_apart(line)
-            if pair is None or pair[0] != known.names[at]:
+            if pair is None or pair[0] != like.names[at]:
                 return None
             headers[pair[0]] = pair[1]
             if pair[0] not in _OF_ONE_REQUEST:
                 others += (line,)
-        return headers, known.notes_for(others)
+        return like.first, headers, like.notes_for(others), size_bytes
 
     def _read_all(self, lines: list[bytes]) -> dict[str, str] | None:
         pairs = self._pairs

@@ -36,7 +36,7 @@ from waitress.utilities import InternalServerError, build_http_date
 
 from isoruntime.contract.answer import Answer
 from isoruntime.contract.http import BODILESS
-from isoruntime.frontend.heads import FirstLine, KnownLines, Notes
+from isoruntime.frontend.heads import FirstLine, Known, KnownLines, Notes
 from isoruntime.loop import Loop
 from isoruntime.wire.pipes import Body, EventFile
 
@@ -136,16 +136,17 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         That is nearly every one: a head whose lines are known, its body behind it, and
         nothing else. For any other `received` is to be called, as if nothing had been.
         """
-        end = data.find(b"\r\n\r\n") + 4
-        if (
-            end < 4
-            or end >= self.adj.max_request_header_size
-            or not self._parse_known(data[:end])
-            or len(data) - end != self.content_length
-            or self.content_length > self.adj.max_event_bytes
-        ):
+        known = _known_lines.read(data)
+        if known is None:
             return False
-        self._body = data[end:]
+        size_bytes = known[-1]
+        if size_bytes >= self.adj.max_request_header_size or not self._adopt(known):
+            return False
+        length = self.content_length
+        if len(data) - size_bytes != length or length > self.adj.max_event_bytes:
+            self._known = data[:size_bytes]
+            return False
+        self._body = data[size_bytes:]
         self.completed = self.headers_finished = True
         return True
 
@@ -154,22 +155,30 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if head == self._known:
             # It came before its body.
             return True
-        found = _known_lines.read(head)
-        if found is None:
-            return False
-        first, headers, self.notes = found
+        known = _known_lines.read(head)
+        return known is not None and known[-1] == len(head) and self._adopt(known)
+
+    def _adopt(self, known: Known) -> bool:
+        """Be the request that has this head; return whether that is a usual one."""
+        first, headers, notes, _ = known
         length = headers.get("CONTENT_LENGTH", "0")
         if not (length.isascii() and length.isdigit() and len(length) <= _MAX_DIGITS):
             return False
-        self.headers = headers
-        self.command, self.request_uri = first.command, first.request_uri
-        self.path, self.query, self.fragment = first.path, first.query, first.fragment
-        self.proxy_scheme, self.proxy_netloc = first.proxy_scheme, first.proxy_netloc
+        self.headers, self.notes = headers, notes
+        (
+            self.command,
+            self.request_uri,
+            self.proxy_scheme,
+            self.proxy_netloc,
+            self.path,
+            self.query,
+            self.fragment,
+        ) = first
         self.url_scheme = self.adj.url_scheme
         self.version = "1.1"
-        self.connection_close = headers.get("CONNECTION", "").lower() == "close"
+        connection = headers.get("CONNECTION")
+        self.connection_close = connection is not None and connection.lower() == "close"
         self.content_length = int(length)
-        self._known = head
         return True
 
     def _parse_anew(self, head: bytes) -> None:

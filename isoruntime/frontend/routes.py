@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _JSON: Final = "application/json"
 _GET: Final = ("GET", "HEAD")
+# As in `dispatch.lease`: for what every invocation asks.
+_INVOKE: Final = Phase.INVOKE
 
 _EXPLANATION: Final = (
     "This is an event function. It is invoked with POST /invoke and the event as the "
@@ -166,7 +168,7 @@ class Routes:
             return
         dispatcher = self._dispatcher
         context, timeout_s = _told(request, phase)
-        event = request.event() if phase is Phase.INVOKE else b""
+        event = request.event() if phase is _INVOKE else b""
         invocation = Invocation(
             phase,
             request_id,

@@ -39,6 +39,7 @@ from isoruntime.errors import FrameTooLarge, ProtocolViolation
 
 VERSION: Final = 1
 HEADER: Final = struct.Struct("!BBHIQ16s")
+HEADER_BYTES: Final = HEADER.size
 NONCE_BYTES: Final = 16
 #: Sent where no request is being answered (`READY`, `FAILED`).
 NO_NONCE: Final = bytes(NONCE_BYTES)
@@ -76,7 +77,7 @@ OUTPUT_PENDING: Final = 1
 WORN_OUT: Final = 2
 #: Flag of a reply: processes that the handler started are still alive.
 LEFTOVERS: Final = 4
-_KNOWN_FLAGS: Final = OUTPUT_PENDING | WORN_OUT | LEFTOVERS
+_UNKNOWN_FLAGS: Final = ~(OUTPUT_PENDING | WORN_OUT | LEFTOVERS)
 
 _KINDS: Final = frozenset(int(kind) for kind in Kind)
 
@@ -113,7 +114,7 @@ def split_head(data: bytes) -> tuple[int, int, int, int, bytes]:
         ProtocolViolation: this is no header of ours.
     """
     version, kind, flags, meta_bytes, body_bytes, nonce = HEADER.unpack_from(data)
-    if version != VERSION or kind not in _KINDS or flags & ~_KNOWN_FLAGS:
+    if version != VERSION or kind not in _KINDS or flags & _UNKNOWN_FLAGS:
         raise ProtocolViolation(
             f"a frame of version {version}, kind {kind}, flags {flags:#x}"
         )
@@ -146,12 +147,12 @@ class FrameDecoder:
         Raises:
             ProtocolViolation: the stream can no longer be trusted; drop it.
         """
-        if not self.has_more and len(data) >= HEADER.size:
+        if not self.has_more and len(data) >= HEADER_BYTES:
             # The usual case, a whole frame in one read, copies nothing twice.
             kind, flags, meta_bytes, body_bytes, nonce = self._judge(data)
-            start = HEADER.size + meta_bytes
+            start = HEADER_BYTES + meta_bytes
             if len(data) == start + body_bytes:
-                meta = data[HEADER.size : start]
+                meta = data[HEADER_BYTES:start]
                 return frame_of((kind, nonce, meta, data[start:], flags))
         if self._head is not None:
             frame = self._feed_body(data)
@@ -171,16 +172,16 @@ class FrameDecoder:
 
     def _take(self) -> Frame | None:
         buffer = self._buffer
-        if len(buffer) < HEADER.size:
+        if len(buffer) < HEADER_BYTES:
             return None
         kind, flags, meta_bytes, body_bytes, nonce = self._judge(
-            bytes(buffer[: HEADER.size])
+            bytes(buffer[:HEADER_BYTES])
         )
-        start = HEADER.size + meta_bytes
+        start = HEADER_BYTES + meta_bytes
         if len(buffer) < start:
             return None
         end = start + body_bytes
-        meta = bytes(buffer[HEADER.size : start])
+        meta = bytes(buffer[HEADER_BYTES:start])
         if len(buffer) >= end:
             body = bytes(buffer[start:end])
             del buffer[:end]

@@ -7,7 +7,7 @@ import signal
 from typing import IO, Final
 
 from isoruntime.wire.frames import (
-    HEADER,
+    HEADER_BYTES,
     NONCE_BYTES,
     Frame,
     frame_of,
@@ -150,8 +150,8 @@ def read_frame(stream: IO[bytes]) -> Frame | None:
     Raises:
         ProtocolViolation: these bytes are not the front end's.
     """
-    data = stream.read(HEADER.size)
-    if len(data) < HEADER.size:
+    data = stream.read(HEADER_BYTES)
+    if len(data) < HEADER_BYTES:
         return None
     kind, flags, meta_bytes, body_bytes, nonce = split_head(data)
     meta = stream.read(meta_bytes)

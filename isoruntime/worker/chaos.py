@@ -18,7 +18,7 @@ import signal
 from typing import IO, Any
 
 from isoruntime.wire import pipes
-from isoruntime.wire.frames import HEADER, Frame, Kind, head
+from isoruntime.wire.frames import HEADER_BYTES, Frame, Kind, head
 
 
 class Chaos:
@@ -35,7 +35,7 @@ class Chaos:
             select.select([stream], [], [])
             if self._claim():
                 if self._stage == "mid-read":
-                    os.read(stream.fileno(), HEADER.size)
+                    os.read(stream.fileno(), HEADER_BYTES)
                 _end()
         return pipes.read_frame(stream)
 

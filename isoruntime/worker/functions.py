@@ -227,6 +227,8 @@ def _python_functions(order: LoadOrder) -> Functions:
 def event_runner(handler: Callable[..., Any]) -> Runner:
     """Return what runs a handler for an event."""
     records.prepare_for(handler)
+    # Before Python 3.12 a look into an Enum goes through a function.
+    result = Kind.RESULT
 
     def run(call: Call) -> Reply:
         value = handler(call.body, call.context)
@@ -235,7 +237,7 @@ def event_runner(handler: Callable[..., Any]) -> Runner:
                 value = wait_for(value, call.deadline, call.note_cancellation)
             except DeadlinePassed:
                 return Kind.CANCELLED, b"", b""
-        return Kind.RESULT, b"", encode(value)
+        return result, b"", encode(value)
 
     return run
 

@@ -296,14 +296,18 @@ class ZygoteServer:
         while True:
             for fd, _ in self._poll.poll(self._wait_ms()):
                 self._act_on(fd)
-            if self._looks and time.monotonic() >= self._looks[-1]:
-                self._looks.pop()
-                self._look_for_victims()
-            if self._is_watching and time.monotonic() >= self._next_sample_at:
-                self._sample()
-            look_at = self._cells.look_at
-            if look_at is not None and time.monotonic() >= look_at:
-                self._cells.give_up_idle()
+            self._do_what_is_due()
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        if self._looks and now >= self._looks[-1]:
+            self._looks.pop()
+            self._look_for_victims()
+        if self._is_watching and now >= self._next_sample_at:
+            self._sample()
+        look_at = self._cells.look_at
+        if look_at is not None and now >= look_at:
+            self._cells.give_up_idle()
 
     def _is_practice_worthwhile(self) -> bool:
         """Tell whether workers will do for one event what can be done beforehand."""

@@ -57,6 +57,8 @@ LINES = [
     b"Bare: \r x",
     b"Control: \x01",
     b"Long: " + b"x" * 5000,
+    # Here a head ends, whatever comes behind.
+    b"",
 ]
 
 SEEN = (
@@ -262,12 +264,13 @@ def test_what_is_kept_is_bounded() -> None:
     for number in range(5000):
         head = b"GET /%d HTTP/1.1\r\nx-fc-request-id: %d\r\n" % (number, number)
         known.learn(head, first)
-        assert known.read(head) is not None
+        assert known.read(head + b"\r\n") is not None
         long_line = b"x-%d: %b\r\n" % (number, b"y" * heads._MAX_LINE_BYTES)
-        assert known.read(head + long_line) is not None
+        assert known.read(head + long_line + b"\r\n") is not None
     assert len(known._first) <= heads._MAX_FIRST_LINES
     assert len(known._pairs) <= heads._MAX_LINES
     assert len(known._heads) <= heads._MAX_FIRST_LINES
+    assert {*known._usual.values()} <= {*known._heads.values()}
     assert max(map(len, known._pairs)) <= heads._MAX_LINE_BYTES
     many = [b"x-%d: %b" % (number, b"y" * 1000) for number in range(20)]
     long_head = b"\r\n".join([b"GET /4999 HTTP/1.1", *many, b"", b""])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from isoruntime.errors import FrameTooLarge, ProtocolViolation
 from isoruntime.wire.frames import (
-    HEADER,
+    HEADER_BYTES,
     LEFTOVERS,
     MAX_META,
     NO_NONCE,
@@ -155,7 +155,7 @@ def test_random_bytes_make_a_violation_or_nothing_worse(pieces: list[bytes]) -> 
     assert all(frame.kind in set(Kind) for frame in found)
 
 
-@given(frames, st.integers(0, HEADER.size - 1), st.integers(1, 255))
+@given(frames, st.integers(0, HEADER_BYTES - 1), st.integers(1, 255))
 def test_a_bent_header_is_a_violation_or_another_sound_frame(
     sent: Frame, at: int, bend: int
 ) -> None:
@@ -168,7 +168,7 @@ def test_a_bent_header_is_a_violation_or_another_sound_frame(
         return
     # What is not judged here: the nonce is the lease's to compare, and a kind or a
     # length may turn into another valid one.
-    assert at in range(1, HEADER.size)
+    assert at in range(1, HEADER_BYTES)
     assert frame is None or frame != sent
 
 
@@ -184,7 +184,7 @@ def test_a_bent_header_is_a_violation_or_another_sound_frame(
         pytest.param(header(flags=0x8000), id="the highest flag"),
     ],
 )
-@pytest.mark.parametrize("step", [1, HEADER.size], ids=["in pieces", "whole"])
+@pytest.mark.parametrize("step", [1, HEADER_BYTES], ids=["in pieces", "whole"])
 def test_a_header_that_is_not_ours_is_a_violation(data: bytes, step: int) -> None:
     decoder = FrameDecoder(MB)
     pieces = [data[at : at + step] for at in range(0, len(data), step)]
@@ -192,7 +192,7 @@ def test_a_header_that_is_not_ours_is_a_violation(data: bytes, step: int) -> Non
         decoded(decoder, pieces)
 
 
-@pytest.mark.parametrize("step", [1, HEADER.size], ids=["in pieces", "whole"])
+@pytest.mark.parametrize("step", [1, HEADER_BYTES], ids=["in pieces", "whole"])
 @pytest.mark.parametrize(
     ("data", "size", "limit"),
     [
@@ -224,7 +224,7 @@ def test_a_large_body_grows_in_place_and_says_what_is_missing(tail: int) -> None
     decoder = FrameDecoder(4 * MB)
     assert decoder.missing == 0
     assert decoder.feed(data[:100_000]) is None
-    assert decoder.missing == len(body) - 100_000 + HEADER.size + 1
+    assert decoder.missing == len(body) - 100_000 + HEADER_BYTES + 1
     assert decoder.has_more
     frame = None
     for at in range(100_000, len(data), 65_536):
