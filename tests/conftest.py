@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +18,9 @@ from tests.waiting import wait_until
 
 #: The parts of the suite that start processes.
 _WITH_PROCESSES = {"contract", "e2e", "faults", "sandbox"}
+
+# In the background of a script it is ignored, which all that is started would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
