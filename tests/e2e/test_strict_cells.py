@@ -85,6 +85,7 @@ def test_a_keeper_that_dies_before_its_next_fork_costs_nobody_anything(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(200)
 def test_cells_that_nobody_needs_are_given_up_after_a_while(server: Server) -> None:
     assert len(keepers(server)) >= _BURST
     descriptors = server.zygote.num_fds()
