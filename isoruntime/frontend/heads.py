@@ -99,12 +99,12 @@ class _Head:
             return None
         return self._compare(self.start, lines), size_bytes
 
-    def differences_anywhere(self, head: bytes) -> list[tuple[int, bytes]]:
-        """Return which lines of a head with as many lines are others, and what they are.
+    def differences_anywhere(self, lines: list[bytes]) -> list[tuple[int, bytes]]:
+        """Return which lines of a head with as many are others, and what they are.
 
         From then on it is these, too, that may differ.
         """
-        found = self._compare(0, head.split(b"\r\n"))
+        found = self._compare(0, lines)
         if found and len(found) <= _MAX_CHANGED:
             self._look_between(
                 min(self.start, found[0][0]), max(self.end, found[-1][0] + 1)
@@ -162,14 +162,14 @@ class KnownLines:
         return self._read_unusual(first, line, data[:end])
 
     def _read_unusual(self, first: FirstLine, line: bytes, head: bytes) -> Known | None:
-        key = line, head.count(b"\r\n")
+        lines = head.split(b"\r\n")
+        key = line, len(lines) - 1
         like = self._heads.get(key)
         if like is not None:
-            known = self._with(like, like.differences_anywhere(head), len(head))
+            known = self._with(like, like.differences_anywhere(lines), len(head))
             if known is not None:
                 self._usual[line] = like
                 return known
-        lines = head.split(b"\r\n")
         headers = self._read_all(lines)
         if headers is None:
             return None

@@ -189,18 +189,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             # More digits than Python turns into a number.
             raise ParsingError("Content-Length is invalid") from None
         if self.version == "1.1":
-            _known_lines.learn(
-                head,
-                FirstLine(
-                    self.command,
-                    self.request_uri,
-                    self.proxy_scheme,
-                    self.proxy_netloc,
-                    self.path,
-                    self.query,
-                    self.fragment,
-                ),
-            )
+            said = FirstLine._make(getattr(self, name) for name in FirstLine._fields)
+            _known_lines.learn(head, said)
 
     @property
     def is_too_large(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import rings
 from tests.support.calls import Calls
-from tests.support.host import has_strict
+from tests.support.host import require_strict
 from tests.support.server import Serve, Server
 from tests.waiting import wait_until
 
@@ -165,8 +165,8 @@ def test_workers_are_soon_interrupted_less_and_never_have_the_ring(
 def test_a_zygote_that_seldom_forks_or_has_others_fork_has_no_ring(
     serve: Serve, code_dir: Path, options: tuple[str, ...]
 ) -> None:
-    if "strict" in options and not has_strict():
-        pytest.skip("this host cannot keep --sandbox strict: see isoruntime doctor")
+    if "strict" in options:
+        require_strict()
     (code_dir / "interrupted.py").write_text(_COUNTS)
     server = serve("interrupted.handler", *options, code_dir=code_dir)
     assert not server.invoke().json()["ring"]

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from tests.support.calls import Calls
-from tests.support.host import has_strict
+from tests.support.host import require_strict
 from tests.support.server import HANDLERS, Serve, Server, is_sleep, lives
 from tests.waiting import wait_until
 
@@ -225,8 +225,7 @@ def test_an_application_on_a_port_of_its_own_choice_is_found(serve: Serve) -> No
 
 
 def test_in_networks_of_their_own_all_have_the_port_they_choose(serve: Serve) -> None:
-    if not has_strict():
-        pytest.skip("this host cannot keep --sandbox strict: see isoruntime doctor")
+    require_strict()
     server = serve(
         None,
         *sample("--sandbox", "strict", "--min-workers", "2", "--max-workers", "2"),

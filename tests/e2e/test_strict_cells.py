@@ -9,7 +9,7 @@ import pytest
 
 from isoruntime.zygote.cells import IDLE_S
 from tests.support.calls import Calls
-from tests.support.host import has_strict
+from tests.support.host import require_strict
 from tests.support.server import Serve, Server
 from tests.waiting import wait_until
 
@@ -30,8 +30,7 @@ def handler(event, context):
 @pytest.fixture
 def server(serve: Serve, tmp_path: Path) -> Server:
     """Return a server that has had a burst of calls, and has cells left of it."""
-    if not has_strict():
-        pytest.skip("this host cannot keep --sandbox strict: see isoruntime doctor")
+    require_strict()
     (tmp_path / "waits.py").write_text(_WAITS)
     options = ("--sandbox", "strict", "--fresh", "--max-workers", str(_BURST))
     server = serve("waits.handler", *options, code_dir=tmp_path)
