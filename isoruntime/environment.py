@@ -12,7 +12,8 @@ Workers run foreign code, so nothing of ours and no credential may reach them:
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
+from isoruntime.typed import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

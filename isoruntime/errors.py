@@ -32,11 +32,12 @@ InvocationError belongs to one invocation and leaves the runtime healthy,
 RuntimeFault is ours and is always worth a bug report.
 """
 
-import signal as _signal
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 # Not dataclasses: importing these costs 15 ms of every cold start.
-from typing import ClassVar, NamedTuple
+from isoruntime.typed import ClassVar, NamedTuple
 
 
 class IsoruntimeError(Exception):
@@ -105,7 +106,7 @@ class ExitStatus(NamedTuple):
     signal: int | None = None
 
     @classmethod
-    def from_returncode(cls, returncode: int) -> "ExitStatus":
+    def from_returncode(cls, returncode: int) -> ExitStatus:
         """Read the convention of `os.waitstatus_to_exitcode`."""
         if returncode < 0:
             return cls(signal=-returncode)
@@ -116,8 +117,11 @@ class ExitStatus(NamedTuple):
         """The name of the signal, such as `SIGSEGV`."""
         if self.signal is None:
             return None
+        # Here, as what forks workers has no other use for it (`bare.py`).
+        from signal import Signals
+
         try:
-            return _signal.Signals(self.signal).name
+            return Signals(self.signal).name
         except ValueError:
             return f"signal {self.signal}"
 

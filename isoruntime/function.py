@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from isoruntime.dispatch.dispatcher import Dispatcher, Limits
 from isoruntime.dispatch.invocation import Phase
@@ -16,6 +15,7 @@ from isoruntime.environment import environment_for_workers
 from isoruntime.observe.journal import Journal
 from isoruntime.pool.pool import PoolSize, WorkerPool
 from isoruntime.pool.supervisor import Preload
+from isoruntime.typed import TYPE_CHECKING, Final, NamedTuple, cast
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.folders import make_base, remove
 

@@ -25,7 +25,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Final, Protocol
+
+from isoruntime.typed import Any, Final, Protocol
 
 READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT

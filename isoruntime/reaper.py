@@ -8,8 +8,8 @@ these, and nobody else would end them.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+from isoruntime.typed import TYPE_CHECKING
 from isoruntime.zygote import tree
 
 if TYPE_CHECKING:

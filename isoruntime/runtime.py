@@ -15,7 +15,6 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from isoruntime import __version__
 from isoruntime.function import Described, Function
@@ -26,6 +25,7 @@ from isoruntime.observe.messages import SinkHandler, configure
 from isoruntime.observe.sink import LogSink
 from isoruntime.pool.supervisor import LoadState
 from isoruntime.reaper import Reaper
+from isoruntime.typed import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from isoruntime.admin.port import AdminPort

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote
 
 from isoruntime.admin.status import status_of
 from isoruntime.contract import headers as fc
 from isoruntime.contract.answer import Answer
 from isoruntime.frontend.http import HttpServer
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import socket

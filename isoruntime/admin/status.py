@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
 from isoruntime import __version__
 from isoruntime.pool.states import WorkerState
 from isoruntime.settings import DECLARED
+from isoruntime.typed import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
 
 from isoruntime.cli import options
 from isoruntime.cli.text import BAD_USAGE, GREY, RED, YELLOW, coloured, complain
@@ -17,6 +16,7 @@ from isoruntime.project import images
 from isoruntime.project.finding import ERROR, Finding
 from isoruntime.project.review import Review
 from isoruntime.settings.parse import closest
+from isoruntime.typed import Any, Final
 
 #: Exit code: something will not work.
 _FINDINGS: Final = 1

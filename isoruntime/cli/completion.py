@@ -11,7 +11,6 @@ import ast
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
 
 from isoruntime.cli import events
 from isoruntime.cli.invoke.command import OWN, TAKEN
@@ -22,6 +21,7 @@ from isoruntime.project.images import CUSTOM
 from isoruntime.project.target import PYTHONS
 from isoruntime.settings import DECLARED
 from isoruntime.settings.parse import OneOf, closest
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

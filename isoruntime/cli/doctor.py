@@ -13,7 +13,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from isoruntime import __version__
 from isoruntime.cli.isolation import (
@@ -35,6 +34,7 @@ from isoruntime.cli.text import BAD_USAGE, GREEN, YELLOW, coloured, complain
 from isoruntime.errors import InvalidSettings
 from isoruntime.sandbox import capabilities, identity, landlock, paths
 from isoruntime.settings import DECLARED, read_settings
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from isoruntime.settings import Settings

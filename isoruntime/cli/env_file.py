@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
 
 from isoruntime.environment import OWN_PREFIX, is_never_passed
+from isoruntime.typed import Final
 
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 #: Everything up to the quote that is not escaped; a comment may follow.

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Final
 
 from isoruntime.cli import events
 from isoruntime.cli.options import Option, parse
@@ -15,6 +14,7 @@ from isoruntime.cli.text import BAD_USAGE, complain
 from isoruntime.errors import InvalidSettings
 from isoruntime.settings import DECLARED, Settings, read_settings
 from isoruntime.settings.parse import closest
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
 
 from isoruntime.settings.parse import closest
+from isoruntime.typed import Final
 
 #: Below the code folder: the events that belong to a function.
 FOLDER: Final = "events"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from isoruntime.cli.options import parse as parse_options
 from isoruntime.environment import OWN_PREFIX, is_never_passed
@@ -17,6 +16,7 @@ from isoruntime.errors import CannotRead, InvalidSettings
 from isoruntime.function import Described
 from isoruntime.settings import DECLARED, read_settings
 from isoruntime.settings.parse import dotted_name
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,13 +7,13 @@ import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 from isoruntime.cli.text import BAD_USAGE, complain
 from isoruntime.cli.words import Parser, Unreadable, own_command
 from isoruntime.errors import CannotPackage
 from isoruntime.project import template
 from isoruntime.project.contents import Entry
+from isoruntime.typed import Final
 
 _USAGE: Final = """\
 usage: isoruntime init [DIR]

@@ -8,11 +8,11 @@ nothing could be tried.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from isoruntime.cli.remedies import remedy
 from isoruntime.environment import environment_for_workers
 from isoruntime.sandbox.paths import temp_parents
+from isoruntime.typed import TYPE_CHECKING, Final, NamedTuple
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.attempts import HANDLER
 from isoruntime.zygote.rehearsal import Rehearsal, rehearse

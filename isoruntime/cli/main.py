@@ -10,7 +10,8 @@ import os
 import sys
 from importlib import import_module
 
-TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
+from isoruntime.typed import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 

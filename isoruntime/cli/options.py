@@ -1,17 +1,20 @@
-"""The options of `serve` and `invoke`: from words to what `read_settings` takes."""
+"""The options of a command: from words to what `read_settings` takes.
+
+The grammar is what people know from `argparse`, which itself would take a twelfth of a
+cold start, for its import and for being told of every setting.
+"""
 
 from __future__ import annotations
 
-import argparse
+from collections import deque
 from itertools import pairwise
 
 from isoruntime.settings import DECLARED
 from isoruntime.settings.parse import closest
+from isoruntime.typed import TYPE_CHECKING
 
-TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import NoReturn
+    from collections.abc import Mapping, Sequence
 
     from isoruntime.settings import Setting
 
@@ -33,6 +36,14 @@ class Option:
         self.is_switch = not metavar
 
 
+#: What each command takes beside them.
+_COMMON = (
+    Option("-h", "--help", doc=""),
+    Option("--version", doc=""),
+    Option("--fresh", doc=""),
+)
+
+
 def parse(
     argv: Sequence[str],
     command: str = "serve",
@@ -43,67 +54,104 @@ def parse(
     """Return what `read_settings` takes as flags, and what was not understood.
 
     Values stay text: `read_settings` judges them together with the variables, so
-    that all problems can be listed at once. What the command's `own` options were
-    given is among the flags, by their names. `subject` is what a word without a dash
-    stands for.
+    that all problems can be listed at once. One that is missing is None. What the
+    command's `own` options were given is among the flags, by their names. `subject` is
+    what a word without a dash stands for.
     """
-    words, flags = _split_off_argv(argv, declared)
-    parser = _parser(own, declared)
-    try:
-        known, others = parser.parse_known_args(words)
-    except _Unreadable as error:
-        return flags, [f"{error}: see isoruntime {command} --help"]
-    flags.update(vars(known))
-    return flags, _not_understood(others, command, parser.flags, subject)
-
-
-class _Unreadable(Exception):
-    """The words break the grammar of options itself."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that leaves printing and exiting to the command."""
-
-    def error(self, message: str) -> NoReturn:
-        raise _Unreadable(message)
-
-    @property
-    def flags(self) -> Sequence[str]:
-        """Every flag there is."""
-        return list(self._option_string_actions)
-
-
-def _parser(own: Sequence[Option], declared: Sequence[Setting]) -> _Parser:
-    # Each option in a group and the help our own: argparse then never makes a help
-    # formatter, whose first act is to import shutil, bz2 and lzma.
-    parser = _Parser(
-        add_help=False,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    options = parser.add_argument_group()
-    for switch in ("--help", "--version", "--fresh"):
-        options.add_argument(switch, action="store_true")
-    options.add_argument("-h", dest="help", action="store_true")
-    for option in own:
-        _add(options, option, *option.flags)
+    words, argv_flags = _split_off_argv(argv, declared)
+    options: dict[str, Option | Setting] = {
+        flag: option for option in (*_COMMON, *own) for flag in option.flags
+    }
+    name = ""
     for setting in declared:
-        name, flag = setting.name, setting.flag
-        if flag.startswith("--"):
-            _add(options, setting, flag)
+        if setting.flag.startswith("--"):
+            options[setting.flag] = setting
         else:
-            options.add_argument(name, nargs="?")
-    return parser
+            name = setting.name
+    reading = _Reading(options, name, subject, f"see isoruntime {command} --help")
+    reading.read(words)
+    return reading.flags | argv_flags, reading.problems
 
 
-def _add(group: argparse._ArgumentGroup, option: Option | Setting, *flags: str) -> None:
-    if option.is_switch:
-        group.add_argument(*flags, dest=option.name, action="store_true")
-        return
-    # A missing value becomes None, which is reported with everything else; argparse
-    # alone would stop at the first one.
-    action = "append" if option.is_list else "store"
-    group.add_argument(*flags, dest=option.name, nargs="?", const=None, action=action)
+class _Reading:
+    """What was found in a command's words so far, and what is wrong with them."""
+
+    def __init__(
+        self,
+        options: Mapping[str, Option | Setting],
+        name: str,
+        subject: str,
+        see: str,
+    ) -> None:
+        """`name` is what the one word without a dash is kept as; empty to have none."""
+        self._options = options
+        self._name = name
+        self._subject = subject
+        self._see = see
+        self.flags: dict[str, object] = {}
+        self.problems: list[str] = []
+
+    def read(self, words: Sequence[str]) -> None:
+        """Take in all words."""
+        left = deque(words)
+        while left:
+            word = left.popleft()
+            if word == "--":
+                # Whatever they look like, none of them is an option.
+                for other in left:
+                    self._take_word(other)
+                return
+            if self._is_option(word):
+                self._take_option(word, left)
+            else:
+                self._take_word(word)
+
+    def _is_option(self, word: str) -> bool:
+        """Tell an option from a value, which can be a negative number or a sentence."""
+        if len(word) < 2 or word[0] != "-" or word[1] in ".0123456789":
+            return False
+        return " " not in word or bool(self._option_in(word)[0])
+
+    def _take_word(self, word: str) -> None:
+        if self._name and self._name not in self.flags:
+            self.flags[self._name] = word
+        else:
+            self.problems.append(
+                f"'{word}' is one argument too many: give one {self._subject}"
+            )
+
+    def _take_option(self, word: str, left: deque[str]) -> None:
+        option, flag, value = self._option_in(word)
+        if option is not None and option.is_switch:
+            if value is not None:
+                self.problems.append(f"{flag} takes no value: leave out '={value}'")
+            self.flags[option.name] = True
+            return
+        if value is None and left and not self._is_option(left[0]):
+            # What follows an unknown option is most likely its value, too.
+            value = left.popleft()
+        if option is None:
+            hint = closest(flag, list(self._options))
+            self.problems.append(f"{flag} is no option: {hint}{self._see}")
+        else:
+            self._keep(option, value)
+
+    def _option_in(self, word: str) -> tuple[Option | Setting | None, str, str | None]:
+        """Return the option, how it was called, and the value that comes with it."""
+        flag, equals, value = word.partition("=")
+        option = self._options.get(flag)
+        if option is None and word[1] != "-" and word[:2] in self._options:
+            # `-e5` is `-e 5`.
+            return self._options[word[:2]], word[:2], word[2:]
+        return option, flag, value if equals else None
+
+    def _keep(self, option: Option | Setting, value: str | None) -> None:
+        if option.is_list:
+            values = self.flags.setdefault(option.name, [])
+            assert isinstance(values, list)
+            values.append(value)
+        else:
+            self.flags[option.name] = value
 
 
 def _split_off_argv(
@@ -116,22 +164,3 @@ def _split_off_argv(
         if following == "--" and word in takers:
             return words[:at], {takers[word]: words[at + 2 :]}
     return words, {}
-
-
-def _not_understood(
-    words: Sequence[str], command: str, options: Sequence[str], subject: str
-) -> list[str]:
-    see = f"see isoruntime {command} --help"
-    problems = []
-    follows_unknown = False
-    for word in words:
-        is_option = word.startswith("-")
-        if is_option:
-            flag = word.partition("=")[0]
-            hint = closest(flag, options)
-            problems.append(f"{flag} is no option: {hint}{see}")
-        elif not follows_unknown:
-            # What follows an unknown option is most likely its value.
-            problems.append(f"'{word}' is one argument too many: give one {subject}")
-        follows_unknown = is_option
-    return problems

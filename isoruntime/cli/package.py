@@ -7,7 +7,6 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from isoruntime import __version__
 from isoruntime.cli.progress import shown
@@ -18,6 +17,7 @@ from isoruntime.project import archive, images, parcel, target
 from isoruntime.project.checks.limits import LARGEST_PACKAGE_MB
 from isoruntime.project.parcel import Parcel
 from isoruntime.project.target import DEFAULT_PLATFORM, PYTHONS, Target, Told
+from isoruntime.typed import Final, NamedTuple
 
 _EPOCH: Final = "SOURCE_DATE_EPOCH"
 

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+
+from isoruntime.typed import Final
 
 _SILENT_FOR_S: Final = 1.0
 _EVERY_S: Final = 0.5

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
+
+from isoruntime.typed import Final
 
 _SYSCTLS: Final = (
     # Where distributions close user namespaces, the value that does so, and which opens.

@@ -5,7 +5,7 @@ The form is that of the public documentation of each trigger; every value is mad
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from isoruntime.typed import Any, Final, NamedTuple
 
 _REGION: Final = "cn-hangzhou"
 #: A user id of the length that real ones have.

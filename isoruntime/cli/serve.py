@@ -11,9 +11,9 @@ import gc
 import os
 
 from isoruntime.environment import environment_for_workers, on_fc
+from isoruntime.typed import TYPE_CHECKING
 from isoruntime.zygote.spawn import spawn
 
-TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 

@@ -6,8 +6,8 @@ import os
 import sys
 
 from isoruntime.settings import DECLARED, GROUPS
+from isoruntime.typed import TYPE_CHECKING
 
-TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TextIO

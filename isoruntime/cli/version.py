@@ -6,8 +6,8 @@ import sys
 
 from isoruntime import __version__
 from isoruntime.cli.text import BAD_USAGE, complain
+from isoruntime.typed import TYPE_CHECKING
 
-TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -7,9 +7,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from isoruntime.settings.parse import closest
+from isoruntime.typed import NoReturn
 
 
 class Unreadable(Exception):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
 
 from isoruntime.contract.http import BODILESS, Response
 from isoruntime.errors import (
@@ -26,6 +25,7 @@ from isoruntime.errors import (
     WorkerDied,
     WorkerOutOfTurn,
 )
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

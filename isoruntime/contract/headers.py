@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import re
 import time
-from typing import TYPE_CHECKING, Final
+
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,8 +63,11 @@ def request_id(headers: Mapping[str, str]) -> str:
     given = headers.get("X_FC_REQUEST_ID", "")
     if _is_request_id(given):
         return given
-    # Unique is enough, secret it need not be: this is ten times cheaper than
-    # asking the kernel.
+    # Here, since the platform sends one with every request, and a cold start need not
+    # wait for it. Unique is enough, secret it need not be: this is ten times cheaper
+    # than asking the kernel.
+    import random
+
     return f"1-{int(time.time()) & 0xFFFFFFFF:08x}-{random.getrandbits(96):024x}"
 
 

@@ -10,10 +10,13 @@ platform asks, and HTTP's own everywhere: what describes one connection, or the 
 of what is sent, is for whoever sends it to say.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+
+from isoruntime.typed import Any, Final, NamedTuple
 
 #: What the headers of one response may take; the platform's own limit is 8 KB.
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -82,7 +85,7 @@ class Request(NamedTuple):
         scheme: str = "http",
         client: str = "",
         may_stream: bool = False,
-    ) -> "Request":
+    ) -> Request:
         """Return a request with these headers and a body of so many bytes.
 
         Names of headers are as in CGI, upper case with underscores and without `HTTP_`.
@@ -98,7 +101,7 @@ class Request(NamedTuple):
         return _encode(self[:-1]).encode("ascii") + b"\n" + self.fields
 
     @classmethod
-    def decode(cls, data: bytes) -> "Request":
+    def decode(cls, data: bytes) -> Request:
         """Read what `encode` wrote; nobody but the front end sends it."""
         about, _, fields = data.partition(b"\n")
         known = _requests.get(about)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
 
 from isoruntime.contract.answer import answer_of
 from isoruntime.contract.http import Response
@@ -17,6 +16,7 @@ from isoruntime.errors import (
     RuntimeFault,
 )
 from isoruntime.loop import Alarm
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 from isoruntime.wire.frames import NONCE_BYTES
 
 if TYPE_CHECKING:

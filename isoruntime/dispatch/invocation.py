@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol
 
 from isoruntime.contract.http import Response, ResponseHead
 from isoruntime.errors import InvocationError, RuntimeFault
+from isoruntime.typed import TYPE_CHECKING, Final, Protocol
 from isoruntime.wire.frames import Kind
 from isoruntime.wire.pipes import Body
 

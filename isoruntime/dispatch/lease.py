@@ -17,7 +17,6 @@ Nothing here does I/O: the worker, the pool and the clock are handed in.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Final
 
 from isoruntime.contract.http import Response, ResponseHead, ResponseHeads
 from isoruntime.dispatch.invocation import (
@@ -39,6 +38,7 @@ from isoruntime.errors import (
     WorkerDied,
     WorkerOutOfTurn,
 )
+from isoruntime.typed import TYPE_CHECKING, Final
 from isoruntime.wire import frames
 from isoruntime.wire.frames import Frame, Kind
 

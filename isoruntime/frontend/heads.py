@@ -11,9 +11,9 @@ encoding) is left to waitress altogether.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
-
 from waitress.rfc7230 import HEADER_FIELD_RE
+
+from isoruntime.typed import Any, Final, NamedTuple
 
 #: Lines kept; a request id is a new one every time, so they are all forgotten now and then.
 _MAX_LINES: Final = 1024

@@ -23,7 +23,6 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -38,6 +37,7 @@ from isoruntime.contract.answer import Answer
 from isoruntime.contract.http import BODILESS
 from isoruntime.frontend.heads import FirstLine, Known, KnownLines, Notes
 from isoruntime.loop import Loop
+from isoruntime.typed import Any, Final
 from isoruntime.wire.pipes import Body, EventFile
 
 #: The platform reuses connections that were idle for long, and reports a closed one
@@ -768,6 +768,12 @@ class _TaskDispatcher:
         return False
 
 
+class _Adjustments(Adjustments):  # type: ignore[misc]
+    # waitress would look its default address up, whatever sockets it is given.
+    listen: tuple[str, ...] = ()
+    max_event_bytes: int
+
+
 class _Server(TcpWSGIServer):  # type: ignore[misc]
     channel_class = Channel
     loop: Loop
@@ -793,7 +799,7 @@ class HttpServer:
         loop.dispatch = wasyncore.readwrite
         self._on_request = on_request
         dispatcher = _TaskDispatcher(loop)
-        adjustments = Adjustments(
+        adjustments = _Adjustments(
             sockets=list(sockets),
             channel_timeout=_KEEP_ALIVE_S,
             cleanup_interval=int(_UPKEEP_S),
@@ -816,7 +822,10 @@ class HttpServer:
         self._upkeep()
 
     def _serve(
-        self, sock: socket.socket, adjustments: Adjustments, dispatcher: _TaskDispatcher
+        self,
+        sock: socket.socket,
+        adjustments: _Adjustments,
+        dispatcher: _TaskDispatcher,
     ) -> _Server:
         server = _Server(
             _no_application,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from waitress.utilities import BadRequest
@@ -24,6 +23,7 @@ from isoruntime.contract.http import Request as HttpRequest
 from isoruntime.contract.http import Response, ResponseHead, split_target
 from isoruntime.dispatch.invocation import Invocation, Outcome, Phase
 from isoruntime.errors import EventTooLarge, InvocationError, NotAnHttpFunction
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details, Mode

@@ -16,7 +16,12 @@ def listen(host: str, port: int, backlog: int = 1024) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         infos = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            # As bytes, where it can be: for text Python imports its tables of names in
+            # other scripts, which is a fiftieth of a cold start.
+            (host.encode() if host.isascii() else host) or None,
+            port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )
         for family, kind, proto, _, wanted in dict.fromkeys(infos):
             address = wanted

@@ -12,9 +12,9 @@ import re
 import time
 from collections.abc import Callable
 from json.encoder import encode_basestring as _quote
-from typing import Final, Protocol
 
 from isoruntime.observe.lines import CUT_MARK, MAX_LINE_BYTES, LineSplitter
+from isoruntime.typed import Final, Protocol
 
 _FAILED: Final = ", Error: Unhandled function error"
 _INITED: Final = "FunctionCompute isoruntime runtime inited."

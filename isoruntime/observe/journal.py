@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from isoruntime.observe.lines import LineSplitter, TailBuffer
+from isoruntime.typed import Protocol
 
 
 class Sink(Protocol):

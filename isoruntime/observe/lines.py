@@ -9,7 +9,7 @@ Nothing here touches a file descriptor: bytes become bytes.
 
 from __future__ import annotations
 
-from typing import Final
+from isoruntime.typed import Final
 
 #: What the platform keeps of one line (fc-contract.md 3.2), newline included.
 MAX_LINE_BYTES: Final = 32 * 1024

@@ -12,10 +12,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
 
 from isoruntime.observe.formats import JsonFormat, UtcClock
 from isoruntime.observe.sink import LogSink
+from isoruntime.typed import Literal
 
 #: How long the last messages may take when the interpreter ends.
 _LAST_WORDS_S = 1.0

@@ -19,7 +19,8 @@ import socket
 import stat
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+
+from isoruntime.typed import Final, Protocol
 
 #: More than this in the queue: stop reading what workers print, for now.
 CONGESTED_BYTES: Final = 2 * 1024 * 1024

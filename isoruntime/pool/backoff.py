@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from isoruntime.typed import Final
 
 #: Seconds before the first, second, … further attempt; the last one repeats.
 SCHEDULE_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)

@@ -7,7 +7,8 @@ spoke. It can only make things look worse than they are, or say nothing.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,6 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from itertools import count, islice
-from typing import Final, Protocol
 
 from isoruntime.contract.encoding import with_last_words
 from isoruntime.errors import (
@@ -31,6 +30,7 @@ from isoruntime.pool.isolation import Isolation
 from isoruntime.pool.states import WorkerEvent, WorkerState
 from isoruntime.pool.supervisor import LoadState, Preload, Supervisor
 from isoruntime.pool.worker import ExitReport, Worker
+from isoruntime.typed import Final, Protocol
 from isoruntime.wire.frames import OUTPUT_PENDING, Frame, Kind
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.client import Excess, Zygote

@@ -15,9 +15,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
 
 from isoruntime.errors import IllegalTransition
+from isoruntime.typed import Final
 
 
 class WorkerState(enum.Enum):

@@ -25,7 +25,6 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from isoruntime.errors import (
     DeadlineExceeded,
@@ -41,6 +40,7 @@ from isoruntime.pool.backoff import Backoff
 from isoruntime.pool.isolation import Isolation
 from isoruntime.pool.successor import Successor
 from isoruntime.pool.successor import Verdict as ReloadVerdict
+from isoruntime.typed import Protocol
 from isoruntime.wire.order import LoadOrder
 from isoruntime.zygote.client import WorkerListener, Zygote
 from isoruntime.zygote.spawn import Spawned, spawn

@@ -7,11 +7,11 @@ import os
 import select
 import signal
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from isoruntime.errors import ExitStatus, ProtocolViolation
 from isoruntime.loop import READ, Loop
 from isoruntime.pool.states import WorkerEvent, WorkerState, next_state
+from isoruntime.typed import TYPE_CHECKING, Final, NamedTuple, Protocol
 from isoruntime.wire.frames import Frame, FrameDecoder
 from isoruntime.wire.pipes import (
     ACKNOWLEDGEMENT_AT,

@@ -14,10 +14,10 @@ import time
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from isoruntime.errors import CannotPackage
 from isoruntime.project.contents import Entry
+from isoruntime.typed import Final
 
 #: The years that a zip can express.
 _EARLIEST: Final = (1980, 1, 1, 0, 0, 0)

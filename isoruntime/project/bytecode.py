@@ -14,10 +14,10 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 from isoruntime.project.contents import FILE, Entry
 from isoruntime.project.function import CODE
+from isoruntime.typed import Final
 
 _SOURCE: Final = ".py"
 

@@ -10,10 +10,10 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from isoruntime.errors import CannotPackage
 from isoruntime.project.ignore import FILE_NAME, Ignore
+from isoruntime.typed import Final, NamedTuple
 
 FILE: Final = stat.S_IFREG | 0o644
 PROGRAM: Final = stat.S_IFREG | 0o755

@@ -6,7 +6,7 @@ kind stands in docs/checks.md.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from isoruntime.typed import Final, NamedTuple
 
 #: It will not work.
 ERROR: Final = "error"

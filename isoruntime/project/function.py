@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from isoruntime.errors import InvalidSettings
 from isoruntime.project.finding import Place
@@ -19,6 +18,7 @@ from isoruntime.project.images import BUILT_IN, CUSTOM, Image
 from isoruntime.project.manifest import Manifest, Node, Resource, shown
 from isoruntime.project.packed import Packed
 from isoruntime.settings import Settings, read_settings
+from isoruntime.typed import Final, NamedTuple
 
 #: Where the platform unpacks the folder.
 CODE: Final = "/code"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+
+from isoruntime.typed import Final, NamedTuple
 
 FILE_NAME: Final = ".fcignore"
 

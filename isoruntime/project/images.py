@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from isoruntime.typed import Final, NamedTuple
 
 
 class Image(NamedTuple):

@@ -7,8 +7,6 @@ misspelt one pass, and does not know all of the limits.
 
 from __future__ import annotations
 
-from typing import Final
-
 from isoruntime.project.images import BUILT_IN, CUSTOM
 from isoruntime.project.shapes import (
     Either,
@@ -22,6 +20,7 @@ from isoruntime.project.shapes import (
     Text,
     Truth,
 )
+from isoruntime.typed import Final
 
 _text: Final = Text()
 _texts: Final = ListOf(_text)

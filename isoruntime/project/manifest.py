@@ -11,10 +11,10 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from isoruntime.errors import CannotRead
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind, Place
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path

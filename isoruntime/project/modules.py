@@ -6,7 +6,8 @@ import ast
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+
+from isoruntime.typed import Final, NamedTuple
 
 #: Modules of Python's library that came or went, by the version that has changed it.
 _ADDED: Final = {(3, 11): {"tomllib"}}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from isoruntime.project.manifest import Node, Resource
+from isoruntime.typed import Final, NamedTuple
 
 _TAKING_VALUES: Final = frozenset({"-o", "--output", "--python", "--platform"})
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from isoruntime.errors import CannotPackage
 from isoruntime.project import bytecode, contents, start, vendor
 from isoruntime.project.contents import PROGRAM, Entry, file_in
 from isoruntime.project.target import Target
+from isoruntime.typed import NamedTuple
 
 
 class Parcel(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Final
 
 from isoruntime.errors import CannotRead
 from isoruntime.project import images, manifest
@@ -22,6 +21,7 @@ from isoruntime.project.finding import ERROR, WARNING, Finding, Kind, Place
 from isoruntime.project.function import Function, ParseOptions, Start
 from isoruntime.project.manifest import Manifest, Resource, shown
 from isoruntime.project.packed import packed
+from isoruntime.typed import Final
 
 NOTHING_JUDGED: Final = Kind(
     "nothing-judged",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Final, NamedTuple
 
 from isoruntime.project.manifest import Node
+from isoruntime.typed import Any, Final, NamedTuple
 
 #: What a problem is, and so of which kind the finding will be.
 TYPE: Final = "type"

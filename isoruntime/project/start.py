@@ -7,9 +7,9 @@ spoil it without a visible trace.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from isoruntime.errors import CannotPackage
+from isoruntime.typed import Final
 
 NAME: Final = "bootstrap"
 #: The checkout's own script: a link to it there, a copy of it in what is installed.

@@ -14,7 +14,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+
+from isoruntime.typed import Any, Final, NamedTuple
 
 _COMPILE: Final = """
 import json, sys, warnings

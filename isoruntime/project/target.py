@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from isoruntime.errors import CannotPackage, CannotRead
 from isoruntime.project import images, manifest
 from isoruntime.project.contents import file_in
 from isoruntime.project.images import OLDEST_PYTHON, text_of
 from isoruntime.project.manifest import Node
+from isoruntime.typed import Final, NamedTuple
 
 #: The images that have a Python for isoruntime, and which.
 PYTHONS: Final = {

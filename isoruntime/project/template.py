@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from isoruntime.project import images, start
 from isoruntime.project.contents import FILE, PROGRAM, Entry
 from isoruntime.project.ignore import FILE_NAME
+from isoruntime.typed import Final
 
 #: What the function is called where the folder's name gives no name.
 _NAMELESS: Final = "hello"

@@ -14,12 +14,12 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
 
 import isoruntime
 from isoruntime.errors import CannotPackage
 from isoruntime.project.contents import FILE, Entry, permitted
 from isoruntime.project.target import Target
+from isoruntime.typed import Final
 
 #: Where `bootstrap` looks for packages beside itself.
 FOLDER: Final = "python"

@@ -11,9 +11,9 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from isoruntime.project.ignore import FILE_NAME, Ignore
+from isoruntime.typed import Final, NamedTuple
 
 #: Variables that developers keep beside the code and do not deploy: `.fcignore` mostly
 #: has it, and it counts all the same.

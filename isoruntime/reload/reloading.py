@@ -6,12 +6,12 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
 
 from isoruntime.errors import HandlerNotLoaded, InvalidSettings
 from isoruntime.reload.look import Folder
 from isoruntime.reload.settings import after_restart, in_place, is_same
 from isoruntime.reload.watcher import Watcher
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from isoruntime.errors import InvocationError

@@ -17,9 +17,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
 
 from isoruntime.reload.look import Folder, Look, changed, mark_of
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from isoruntime.loop import Loop

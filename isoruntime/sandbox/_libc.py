@@ -10,11 +10,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import signal
 import struct
 from functools import partial
 from itertools import starmap
-from typing import TYPE_CHECKING, Any, Final
+
+from isoruntime.bare import signal
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final
+
+from isoruntime.typed import Final
 
 # linux/filter.h and linux/bpf_common.h
 _LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS

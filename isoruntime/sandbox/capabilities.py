@@ -6,9 +6,8 @@ Landlock into others, and change what belongs to the host.
 
 from __future__ import annotations
 
-from typing import Final
-
 from isoruntime.sandbox import _libc
+from isoruntime.typed import Final
 
 #: The names by their numbers, linux/capability.h; the kernel adds at the end.
 names: Final = (

@@ -7,7 +7,8 @@ opened while it was imported is user code's, and stays.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

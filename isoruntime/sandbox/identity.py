@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from typing import Final
 
 from isoruntime.sandbox import capabilities
+from isoruntime.typed import Final
 
 #: People have numbers below 30000 (login.defs gives them out from 1000 up), services
 #: that systemd makes users for have them above 61183, homes it manages above 60000.

@@ -9,13 +9,15 @@ Not covered by any version known here: the mode, owner and times of files, `stat
 connecting to a socket that is a file, UDP, MPTCP.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 import struct
-from typing import Final, NamedTuple
 
 from isoruntime.sandbox import _libc
+from isoruntime.typed import Final, NamedTuple
 
 # linux/landlock.h, in the order in which the kernel learned them.
 _EXECUTE: Final = 1 << 0

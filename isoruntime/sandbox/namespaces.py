@@ -10,15 +10,17 @@ Where this process may not make namespaces by itself it makes a user namespace f
 in which it may. The maps of its ids are written by somebody outside (`map_ids`).
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import socket
 import struct
 from collections.abc import Iterable
-from typing import Final, NamedTuple
 
 from isoruntime.sandbox import _libc, capabilities
 from isoruntime.sandbox.untouched import state_of
+from isoruntime.typed import Final, NamedTuple
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWCGROUP: Final = 0x02000000

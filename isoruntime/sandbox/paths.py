@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
 
 from isoruntime.environment import on_fc
 from isoruntime.sandbox.landlock import Grants
+from isoruntime.typed import Final
 
 _SYSTEM: Final = (
     "/usr",

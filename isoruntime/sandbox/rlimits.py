@@ -8,7 +8,8 @@ where a worker is a tree; the watchdog and groups know better.
 from __future__ import annotations
 
 import resource
-from typing import Final
+
+from isoruntime.typed import Final
 
 #: Not the usual 1024: a function that fetches many objects at once may have more
 #: sockets. Not the 100,000 that the platform gives a whole instance either: 64 processes

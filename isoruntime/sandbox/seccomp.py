@@ -19,13 +19,15 @@ The tree comes first and looks at nothing but the number, so that the kernel (fr
 5.11 on) finds out beforehand which calls are always allowed, and never asks about these.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import sys
-from typing import Final, NamedTuple
 
 from isoruntime.sandbox import _libc, bpf, syscalls
 from isoruntime.sandbox.bpf import give, if_any_bit, if_at_least, if_equal, jump, load
+from isoruntime.typed import Final, NamedTuple
 
 
 class UnknownMachine(OSError):

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterable
-from typing import Final, NamedTuple
 
 from isoruntime.sandbox import _libc
+from isoruntime.typed import Final, NamedTuple
 
 #: In /proc/PID/stat, counted from the first field after the name in brackets: the
 #: fields 48 to 51 of proc(5).

@@ -8,7 +8,7 @@ shares (include/uapi/asm-generic/unistd.h). From 424 on both are the same.
 
 from __future__ import annotations
 
-from typing import Final
+from isoruntime.typed import Final
 
 #: The newest call that was looked at: `file_setattr` of Linux 6.17. What came after it
 #: may start processes, mount or enter namespaces in ways nobody has judged yet.

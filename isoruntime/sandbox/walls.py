@@ -24,10 +24,11 @@ What the kernel refuses is skipped, with the reason. Who asked for `strict` was 
 more: there `REQUIRED` says what may not be missing.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
 
 from isoruntime.sandbox import (
     _libc,
@@ -38,6 +39,7 @@ from isoruntime.sandbox import (
     rlimits,
     seccomp,
 )
+from isoruntime.typed import Any, Final, NamedTuple
 
 #: Mechanisms without which `strict` refuses to go on.
 REQUIRED: Final = frozenset(

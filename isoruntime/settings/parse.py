@@ -10,8 +10,8 @@ import math
 import os
 
 from isoruntime.environment import is_never_passed
+from isoruntime.typed import TYPE_CHECKING
 
-TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 

@@ -10,8 +10,8 @@ from isoruntime.environment import OWN_PREFIX, on_fc
 from isoruntime.errors import InvalidSettings
 from isoruntime.settings.parse import closest
 from isoruntime.settings.table import DECLARED, Settings
+from isoruntime.typed import TYPE_CHECKING
 
-TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any

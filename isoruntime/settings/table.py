@@ -7,8 +7,8 @@ import os
 from isoruntime.environment import OWN_PREFIX
 from isoruntime.settings import parse
 from isoruntime.settings.setting import Setting, setting
+from isoruntime.typed import TYPE_CHECKING
 
-TYPE_CHECKING = False  # `typing` itself would cost milliseconds at every start.
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any

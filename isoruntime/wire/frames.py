@@ -29,13 +29,15 @@ Nothing here touches a file descriptor: frames become bytes and bytes become
 frames, so every rule of the format can be tested without a process.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
-from typing import Final, NamedTuple
 
 from isoruntime.errors import FrameTooLarge, ProtocolViolation
+from isoruntime.typed import Final, NamedTuple
 
 VERSION: Final = 1
 HEADER: Final = struct.Struct("!BBHIQ16s")

@@ -1,6 +1,8 @@
 """What a zygote and its workers are told once, before they import anything."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from isoruntime.typed import NamedTuple
 
 
 class LoadOrder(NamedTuple):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
-from typing import IO, Final
 
+from isoruntime.bare import signal
+from isoruntime.typed import IO, Final
 from isoruntime.wire.frames import (
     HEADER_BYTES,
     NONCE_BYTES,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 from isoruntime.worker.load import LoadError
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import traceback
-from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from isoruntime.contract.http import Request, encode_head
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 from isoruntime.wire.frames import Kind
 from isoruntime.worker.coroutines import DeadlinePassed, event_loop, wait_for
 from isoruntime.worker.wsgi import client_of, scheme_of, split_base

@@ -9,14 +9,13 @@ a worker starts with all of it at hand: as variables of one function.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Any, Final
 
+from isoruntime.bare import signal
 from isoruntime.sandbox import _libc
 from isoruntime.sandbox.descriptors import gaps
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -53,8 +52,7 @@ def ready_for_birth(  # noqa: C901 - one step after another
     getppid, setsid, write, dup2 = os.getppid, os.setsid, os.write, os.dup2
     closerange, exit_now = os.closerange, os._exit
     set_wakeup_fd = signal.set_wakeup_fd
-    # What `signal.signal` is made of. Its enums write to forty pages.
-    set_handler, default = _signal.signal, _signal.SIG_DFL
+    set_handler, default = signal.signal, signal.SIG_DFL
     in_order, stdout_w, stderr_w = places.in_order, places.stdout_w, places.stderr_w
     outputs = stdout_w, stderr_w
     spare = gaps({0, 1, 2, *in_order, *users_fds})

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-from typing import IO, Any
 
+from isoruntime.bare import signal
+from isoruntime.typed import IO, Any
 from isoruntime.wire import pipes
 from isoruntime.wire.frames import HEADER_BYTES, Frame, Kind, head
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-from typing import TYPE_CHECKING
+
+from isoruntime.bare import signal
+from isoruntime.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Container

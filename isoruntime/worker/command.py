@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import TYPE_CHECKING, Final
 
+from isoruntime.typed import TYPE_CHECKING, Final
 from isoruntime.wire.frames import Kind
 from isoruntime.worker import program
 from isoruntime.worker.child import Child

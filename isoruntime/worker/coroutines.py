@@ -7,7 +7,8 @@ it; the zygote has it only if the handler's own imports brought it.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+
+from isoruntime.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio

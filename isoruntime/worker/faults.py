@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import linecache
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
 
 from isoruntime.contract.encoding import fault_body
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from types import TracebackType

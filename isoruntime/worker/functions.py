@@ -15,9 +15,9 @@ from __future__ import annotations
 import gc
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 from isoruntime.contract.encoding import encode
+from isoruntime.typed import TYPE_CHECKING, Any
 from isoruntime.wire.frames import Kind
 from isoruntime.wire.pipes import CANCELLATION_AT
 from isoruntime.worker import records

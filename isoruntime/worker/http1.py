@@ -5,10 +5,12 @@ client is not used because it takes longer over a head than many a server over t
 answer, and because a worker has to see pieces as they come.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Final, NamedTuple
 
 from isoruntime.contract.http import BODILESS
+from isoruntime.typed import Final, NamedTuple
 
 #: More than any server has a reason to send; its own limit is the front end's.
 _MAX_HEAD_BYTES: Final = 256 * 1024

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Final
 
 from isoruntime.sandbox import _libc
+from isoruntime.typed import Final
 from isoruntime.worker.pipes import move_up
 
 #: More dead children than this that nobody waited for wear a worker out.

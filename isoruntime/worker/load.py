@@ -11,9 +11,8 @@ import importlib
 import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
-from typing import TYPE_CHECKING, Any, Final
 
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 from isoruntime.worker.faults import message_of, place_of, type_of
 
 if TYPE_CHECKING:
@@ -204,6 +203,8 @@ def _import_users(name: str) -> ModuleType:
     go on meaning Python's.
     """
     top, _, rest = name.partition(".")
+    if not rest:
+        _import_pythons(top)
     users = PathFinder.find_spec(top, [_code_dir()])
     if (
         users is None
@@ -216,10 +217,35 @@ def _import_users(name: str) -> ModuleType:
     return importlib.import_module(f"{alias}.{rest}") if rest else module
 
 
+def _import_pythons(name: str) -> None:
+    """Import Python's module of that name, if there is one, and not the user's.
+
+    A handler in `random.py` is not what `tempfile` wants to import, later and perhaps
+    for that very handler.
+    """
+    if name not in sys.stdlib_module_names or name in sys.modules:
+        return
+    path = sys.path.copy()
+    sys.path[:] = [entry for entry in path if entry != _code_dir()]
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        # Not every Python has all of it.
+        pass
+    finally:
+        sys.path[:] = path
+
+
 def _found_by_import(top: str) -> ModuleSpec | None:
-    if sys.modules.get(top) is None:
-        return find_spec(top)
-    return getattr(sys.modules[top], "__spec__", None)
+    if sys.modules.get(top) is not None:
+        return getattr(sys.modules[top], "__spec__", None)
+    # As `importlib.util.find_spec`, whose import takes a millisecond.
+    for finder in sys.meta_path:
+        find_spec = getattr(finder, "find_spec", None)
+        found: ModuleSpec | None = find_spec(top, None) if find_spec else None
+        if found is not None:
+            return found
+    return None
 
 
 def _is_same(users: ModuleSpec, found: ModuleSpec | None) -> bool:
@@ -242,6 +268,8 @@ def _folders(spec: ModuleSpec) -> list[str]:
 
 
 def _load_as(name: str, found: ModuleSpec) -> ModuleType:
+    from importlib.util import module_from_spec, spec_from_file_location
+
     if found.origin is None:
         spec = ModuleSpec(name, None, is_package=True)
         spec.submodule_search_locations = _folders(found)

@@ -11,11 +11,11 @@ import atexit
 import faulthandler
 import json
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
 
+from isoruntime.bare import signal
 from isoruntime.sandbox.walls import REQUIRED
+from isoruntime.typed import TYPE_CHECKING, Final, NoReturn
 from isoruntime.wire.frames import (
     LEFTOVERS,
     NO_NONCE,

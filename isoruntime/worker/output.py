@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import sys
 from fcntl import ioctl
-from typing import Final
 
+from isoruntime.typed import Final
 from isoruntime.worker import records
 
 #: Asks how many bytes can be read (linux/asm-generic/ioctls.h); the number is the same on

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Final
+
+from isoruntime.typed import Final
 
 #: Below those the kernel takes for connections (32768 and up by default), so that none
 #: of them is on the port when the server comes to it.

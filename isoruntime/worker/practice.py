@@ -8,8 +8,8 @@ request, in memory that it has to copy for that.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
 
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 from isoruntime.wire.frames import NO_NONCE, Kind, head
 from isoruntime.worker import records
 from isoruntime.worker.functions import Functions, event_runner

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import struct
-from typing import TYPE_CHECKING, Final
 
+from isoruntime.bare import signal
+from isoruntime.typed import TYPE_CHECKING, Final
 from isoruntime.worker.load import LoadError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import os
 import sys
 import time
 from importlib.machinery import PathFinder
-from typing import TYPE_CHECKING, Any, Final
 
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 from isoruntime.worker.context import request_id_of
 
 if TYPE_CHECKING:

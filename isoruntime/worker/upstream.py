@@ -14,11 +14,11 @@ import os
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, Final
 
 from isoruntime.contract.encoding import fault_body
 from isoruntime.contract.http import Request, encode_head
 from isoruntime.errors import ExitStatus
+from isoruntime.typed import TYPE_CHECKING, Final
 from isoruntime.wire.frames import Kind
 from isoruntime.worker import program
 from isoruntime.worker.child import Child

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, Any
 
 from isoruntime.contract.http import BODILESS, Request, encode_head
+from isoruntime.typed import TYPE_CHECKING, Any
 from isoruntime.wire.frames import Kind
 
 if TYPE_CHECKING:

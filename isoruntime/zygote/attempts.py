@@ -19,9 +19,9 @@ import os
 import resource
 import signal
 import socket
-from typing import TYPE_CHECKING, Any, Final
 
 from isoruntime.sandbox import _libc
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import TYPE_CHECKING, Final
 
 from isoruntime.sandbox.identity import UIDS_PER_RUNTIME
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Collection

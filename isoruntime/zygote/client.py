@@ -7,10 +7,10 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Final, Protocol
 
 from isoruntime.errors import ExitStatus, ProtocolViolation
 from isoruntime.loop import Loop
+from isoruntime.typed import Any, Final, Protocol
 from isoruntime.wire.order import LoadOrder
 from isoruntime.wire.pipes import READ_BYTES
 from isoruntime.zygote import protocol

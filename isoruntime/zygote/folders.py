@@ -8,7 +8,8 @@ end is killed.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -38,13 +38,15 @@ hand (`hugetlb`); the files `memory.*` of version 2 (`_LIMITS[2]`) have only bee
 written to as plain files, in the right order. All of version 1 has been run.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
 
+from isoruntime.typed import Final, NamedTuple
 from isoruntime.zygote import tree
 
 _PREFIX: Final = "isoruntime-"

@@ -18,9 +18,9 @@ import errno
 import os
 from collections import Counter
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
 
 from isoruntime.sandbox import _libc
+from isoruntime.typed import TYPE_CHECKING, Final
 from isoruntime.zygote.own_memory import own_mappings_in_small_pages
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ memory is there twice.
 from __future__ import annotations
 
 import errno
-from typing import Final
 
 from isoruntime.sandbox import _libc
+from isoruntime.typed import Final
 from isoruntime.zygote.own_memory import own_mappings
 
 _SIZE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"

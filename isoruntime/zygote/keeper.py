@@ -19,16 +19,18 @@ One message is one packet, JSON as in `zygote.protocol`. When the keeper ends, f
 whatever reason, the kernel ends everything in the cell.
 """
 
+from __future__ import annotations
+
 import json
 import os
-import signal
 import socket
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
+from isoruntime.bare import signal
 from isoruntime.sandbox import _libc, namespaces
 from isoruntime.sandbox.descriptors import close_all_but, read_nothing
 from isoruntime.sandbox.walls import Cell, Walls
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from isoruntime.worker.birth import BecomeWorker
@@ -69,7 +71,7 @@ class Keeper:
         self,
         walls: Walls,
         cell: Cell,
-        become_worker: "BecomeWorker",
+        become_worker: BecomeWorker,
         kept: Collection[int],
     ) -> None:
         """Start a keeper; what it forks goes on with `become_worker`.
@@ -97,7 +99,7 @@ class Keeper:
         self,
         theirs: socket.socket,
         walls: Walls,
-        become_worker: "BecomeWorker",
+        become_worker: BecomeWorker,
         kept: Collection[int],
     ) -> None:
         needs_user = namespaces.needs_user_namespace()
@@ -208,7 +210,7 @@ def _start_in_namespaces(
     control: socket.socket,
     walls: Walls,
     cell: Cell,
-    become_worker: "BecomeWorker",
+    become_worker: BecomeWorker,
     needs_user: bool,
 ) -> None:
     signal.set_wakeup_fd(-1)
@@ -249,7 +251,7 @@ class _Keep:
         control: socket.socket,
         walls: Walls,
         cell: Cell,
-        become_worker: "BecomeWorker",
+        become_worker: BecomeWorker,
     ) -> None:
         self._control = control
         self._walls = walls

@@ -1,6 +1,8 @@
 """Which memory of this process is its own to write to, as the kernel lists it (proc(5))."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from isoruntime.typed import NamedTuple
 
 
 class Mapping(NamedTuple):

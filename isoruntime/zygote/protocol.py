@@ -30,11 +30,11 @@ judged like any other input.
 from __future__ import annotations
 
 import json
-import socket
 import struct
-from typing import TYPE_CHECKING, Any, Final
 
+from isoruntime.bare import socket
 from isoruntime.errors import ProtocolViolation
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,7 @@ def send_with_descriptors(
 ) -> None:
     """Send a message, and copies of our descriptors with it.
 
-    As `socket.send_fds` does, which imports a module that nothing else needs here.
+    As `socket.send_fds` does, with less imported.
 
     Raises:
         OSError: nobody is there to receive them.

@@ -20,9 +20,9 @@ import select
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from isoruntime.sandbox import _libc
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NamedTuple
 from isoruntime.wire.frames import NONCE_BYTES, Kind
 from isoruntime.wire.pipes import read_frame, write_frame
 from isoruntime.zygote import attempts, protocol

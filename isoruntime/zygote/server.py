@@ -5,19 +5,20 @@ that it has seen. It must stay single-threaded: a fork copies one thread only, a
 whatever another one had locked would stay locked in the worker for ever.
 """
 
+from __future__ import annotations
+
 import gc
 import os
 import pwd
 import select
-import signal
-import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from isoruntime.bare import signal, socket
 from isoruntime.sandbox import _libc
 from isoruntime.sandbox.descriptors import open_now, read_nothing
 from isoruntime.sandbox.walls import Cell, Policy, Walls
+from isoruntime.typed import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from isoruntime.wire.order import LoadOrder
 from isoruntime.worker import load, output
 from isoruntime.worker.birth import USER_NAME, ready_for_birth
@@ -61,7 +62,7 @@ def main(control_fd: int, front_end: int) -> NoReturn:
     os.setsid()
     is_subreaper = _libc.become_subreaper()
     control = socket.socket(fileno=control_fd)
-    control.set_inheritable(False)
+    os.set_inheritable(control_fd, False)
     data = control.recv(protocol.MAX_MESSAGE)
     if not data:
         os._exit(0)
@@ -657,13 +658,13 @@ class ZygoteServer:
 # Imported only there: nobody else has anything to gain by it, or is to wait for it.
 
 
-def _make_huge_pages() -> "HugePages":
+def _make_huge_pages() -> HugePages:
     from isoruntime.zygote.huge_pages import HugePages
 
     return HugePages()
 
 
-def _make_held_pages() -> "HeldPages":
+def _make_held_pages() -> HeldPages:
     from isoruntime.zygote.held_pages import HeldPages
 
     return HeldPages()

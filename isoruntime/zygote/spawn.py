@@ -13,7 +13,8 @@ import _socket
 import os
 import sys
 
-TYPE_CHECKING = False
+from isoruntime.typed import TYPE_CHECKING
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping

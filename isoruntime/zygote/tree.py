@@ -12,9 +12,10 @@ when all that was signalled stands still.
 from __future__ import annotations
 
 import os
-import signal
 import time
-from typing import Final
+
+from isoruntime.bare import signal
+from isoruntime.typed import Final
 
 _STILL_WITHIN_S: Final = 0.05
 _STILL_STEP_S: Final = 0.0002

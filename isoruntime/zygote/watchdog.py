@@ -12,10 +12,12 @@ with very many workers so that sampling never takes more than a few per cent of 
 core. So a limit is enforced within about 25 ms of being passed, not at the byte.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable
-from typing import Final, NamedTuple
 
+from isoruntime.typed import Final, NamedTuple
 from isoruntime.zygote import tree
 
 INTERVAL_S: Final = 0.025

@@ -191,10 +191,34 @@ def test_a_current_directory_that_is_gone_is_told(tmp_path: Path) -> None:
         ),
         pytest.param(["--upstream", "--"], {"upstream": []}, id="an empty command"),
         pytest.param(["--", "a.b"], {"handler": "a.b"}, id="a bare double dash"),
+        pytest.param(["--", "-5"], {"handler": "-5"}, id="no option after it"),
+        pytest.param(["--network="], {"network": ""}, id="an empty value"),
+        pytest.param(["--env", "--fresh"], {"env": [None], "fresh": True}, id="none"),
     ],
 )
 def test_words_are_read_as_flags(words: list[str], flags: dict[str, object]) -> None:
     assert options.parse(words) == (flags, [])
+
+
+def test_an_option_of_one_letter_can_have_its_value_at_its_heels() -> None:
+    wanted = {"event": "- a b"}
+    for words in (["-e", "- a b"], ["-e=- a b"], ["-e- a b"], ["--event", "- a b"]):
+        assert options.parse(words, "invoke", OWN, TAKEN) == (wanted, [])
+
+
+def test_the_value_of_an_unknown_option_is_not_taken_for_the_handler() -> None:
+    flags, problems = options.parse(["--prot", "80", "--pre-load=x", "a.b"])
+    assert flags == {"handler": "a.b"}
+    assert problems == [
+        "--prot is no option: did you mean --port? see isoruntime serve --help",
+        "--pre-load is no option: did you mean --preload? see isoruntime serve --help",
+    ]
+
+
+def test_what_is_on_or_off_has_no_value() -> None:
+    flags, problems = options.parse(["--fresh=no", "--port", "1"])
+    assert flags["port"] == "1"
+    assert problems == ["--fresh takes no value: leave out '=no'"]
 
 
 def test_a_stray_word_after_an_unknown_option_is_taken_for_its_value() -> None:

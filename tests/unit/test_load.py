@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +124,29 @@ def test_the_user_s_file_is_loaded_whatever_its_name(
     assert load(handler)(b"", None) == str(path)
     assert {name: sys.modules[name] for name in kept} == kept
     assert json.loads("[1]") == [1]
+
+
+def test_python_s_modules_do_not_get_the_user_s_for_their_own(
+    write: Write, tmp_path: Path
+) -> None:
+    write("random.py", "import tempfile\n" + HANDLER)
+    code = (
+        "import sys\n"
+        "from isoruntime.worker.load import load, prepare_path\n"
+        "assert 'random' not in sys.modules\n"
+        f"prepare_path({str(tmp_path)!r})\n"
+        "print(load('random.handler')(b'', None))\n"
+        "import random, tempfile\n"
+        "assert random.random() < 1\n"
+        "assert sys.path[0] == sys.argv[1]\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (f"{tmp_path / 'random.py'}\n", "")
 
 
 def test_a_package_with_another_s_name_can_import_from_itself(write: Write) -> None:

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
 
 from isoruntime.cli import events
 from isoruntime.cli.env_file import read_env_file
@@ -23,6 +22,7 @@ from isoruntime.cli.version import version_line
 from isoruntime.errors import ConfigurationError, InvalidSettings
 from isoruntime.settings import DECLARED, Settings, read_settings
 from isoruntime.settings.parse import whole
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

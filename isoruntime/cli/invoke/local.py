@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from isoruntime.cli.invoke.report import (
     BY_SIGNAL,
@@ -37,6 +36,7 @@ from isoruntime.errors import (
 )
 from isoruntime.observe.lines import TailBuffer
 from isoruntime.runtime import Begun, Runtime, is_same_file
+from isoruntime.typed import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details

@@ -7,9 +7,9 @@ import math
 import os
 import sys
 from base64 import b64encode
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from isoruntime.cli.text import GREY, RED, coloured
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -9,7 +9,6 @@ import json
 import os
 import ssl
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from isoruntime.cli.invoke.report import (
@@ -20,6 +19,7 @@ from isoruntime.cli.invoke.report import (
     TIMED_OUT,
     Result,
 )
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

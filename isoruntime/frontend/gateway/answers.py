@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Final
 
 from isoruntime.contract.answer import Answer, answer_of, answer_with
 from isoruntime.contract.http import Response
@@ -19,6 +18,7 @@ from isoruntime.errors import (
 from isoruntime.frontend.gateway.invocations import version_of
 from isoruntime.frontend.gateway.paths import FC3
 from isoruntime.frontend.gateway.refusals import Refusal
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details

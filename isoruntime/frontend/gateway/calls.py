@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
-
 from isoruntime.contract import headers as fc
 from isoruntime.contract.answer import Answer
 from isoruntime.dispatch.invocation import Invocation, Outcome, Phase
@@ -13,6 +11,7 @@ from isoruntime.frontend.gateway.invocations import event_invocation, http_heade
 from isoruntime.frontend.gateway.refusals import Refusal
 from isoruntime.frontend.gateway.tasks import MAX_EVENT_BYTES, Task
 from isoruntime.frontend.routes import HttpReply, as_http, target_of
+from isoruntime.typed import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable

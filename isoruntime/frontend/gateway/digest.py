@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
 
+from isoruntime.typed import TYPE_CHECKING, Final
 from isoruntime.wire.pipes import EventFile
 
 if TYPE_CHECKING:

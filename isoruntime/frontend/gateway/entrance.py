@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from isoruntime.frontend.gateway.functions import Functions
 from isoruntime.frontend.gateway.gateway import Gateway
 from isoruntime.frontend.gateway.paths import FC3
 from isoruntime.frontend.gateway.tasks import Tasks
+from isoruntime.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from isoruntime.contract import headers as fc
 from isoruntime.frontend.gateway import answers, paths
 from isoruntime.frontend.gateway.calls import Call
 from isoruntime.frontend.gateway.refusals import Refusal
 from isoruntime.frontend.routes import target_of
+from isoruntime.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details

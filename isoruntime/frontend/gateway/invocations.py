@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from isoruntime.contract import headers as fc
 from isoruntime.contract.http import Request as HttpRequest
 from isoruntime.dispatch.invocation import Invocation, Phase
 from isoruntime.frontend.gateway.paths import LATEST
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,10 +9,10 @@ FC 2.0   /2016-08-15/services/SERVICE[.Q]/functions/NAME/invocations
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from isoruntime.frontend.gateway.refusals import Refusal
+from isoruntime.typed import Final, NamedTuple
 
 FC3: Final = "2023-03-30"
 FC_OPEN: Final = "2021-04-06"

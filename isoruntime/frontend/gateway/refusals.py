@@ -7,9 +7,9 @@ it has all of them (fc-contract.md 7.2).
 from __future__ import annotations
 
 import json
-from typing import Final
 
 from isoruntime.contract.answer import Answer
+from isoruntime.typed import Final
 
 _JSON: Final = "application/json"
 

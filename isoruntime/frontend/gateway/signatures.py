@@ -23,10 +23,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate
-from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from isoruntime.frontend.gateway.refusals import Refusal
+from isoruntime.typed import Final, NamedTuple
 
 #: How far a request's date may be from ours.
 MAX_SKEW_S: Final = 15 * 60

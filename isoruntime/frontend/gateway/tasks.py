@@ -19,7 +19,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
 
 from isoruntime.dispatch.invocation import Outcome, is_failure
 from isoruntime.errors import Draining, NoWorkerAvailable
@@ -27,6 +26,7 @@ from isoruntime.frontend.gateway import answers
 from isoruntime.frontend.gateway.invocations import CALLERS, event_invocation
 from isoruntime.frontend.gateway.refusals import Refusal
 from isoruntime.pool.backoff import Backoff
+from isoruntime.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from isoruntime.contract.answer import Details

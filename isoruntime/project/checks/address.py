@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from itertools import dropwhile
-from typing import Final, NamedTuple
 
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind, Place
 from isoruntime.project.function import (
@@ -20,6 +19,7 @@ from isoruntime.project.function import (
     script_of,
 )
 from isoruntime.project.manifest import shown
+from isoruntime.typed import Final, NamedTuple
 
 _NOT_STARTED: Final = (
     "Function instance health check failed on port 9000 in 120 seconds. / FunctionNotStarted: "

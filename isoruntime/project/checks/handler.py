@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from isoruntime.project import modules, syntax
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind, Place
 from isoruntime.project.function import Function, environment_of
 from isoruntime.project.images import BUILT_IN, text_of
 from isoruntime.project.manifest import shown
+from isoruntime.typed import Final, NamedTuple
 
 NAME: Final = Kind(
     "handler-name",

@@ -6,10 +6,10 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from typing import Final
 
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind
 from isoruntime.project.function import Function
+from isoruntime.typed import Final
 
 CPU_AND_MEMORY: Final = Kind(
     "cpu-memory-ratio",

@@ -10,13 +10,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
 
 from isoruntime.project.elf import Binary, examine
 from isoruntime.project.finding import ERROR, Finding, Kind, Place
 from isoruntime.project.function import CODE, Function, environment_of
 from isoruntime.project.images import Image, text_of
 from isoruntime.project.manifest import shown
+from isoruntime.typed import Final, NamedTuple
 
 _IMPORT_FAILS: Final = "Unable to import module 'index'"
 _AGAIN: Final = (

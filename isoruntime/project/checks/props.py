@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Final
 
 from isoruntime.project import keys
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind
 from isoruntime.project.images import BUILT_IN
 from isoruntime.project.manifest import Manifest, Node, Resource
 from isoruntime.project.shapes import CHOICE, MISSING, RANGE, TYPE, Keys, Problem, Shape
+from isoruntime.typed import Final
 
 MISSPELT: Final = Kind(
     "key-misspelt",

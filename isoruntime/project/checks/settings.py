@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
 
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind
 from isoruntime.project.function import Function
 from isoruntime.settings import Settings
+from isoruntime.typed import Final
 
 SETTING: Final = Kind(
     "setting-refused",

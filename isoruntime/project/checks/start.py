@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from isoruntime.project.elf import Binary, examine
 from isoruntime.project.finding import ERROR, WARNING, Finding, Kind, Place
@@ -18,6 +17,7 @@ from isoruntime.project.function import (
 )
 from isoruntime.project.images import NAMES, NOWHERE, PROGRAMS, Image, text_of
 from isoruntime.project.manifest import shown
+from isoruntime.typed import Final
 
 _EXITED: Final = "Function instance exited unexpectedly(code {}, message:{}) with start command '/code/bootstrap '."
 _NO_FILE: Final = _EXITED.format(2, "no such file or directory")
