@@ -56,7 +56,7 @@ class Front:
         self.pid = spawned.pid
         self._control, self._output_r = spawned.control, spawned.output_r
         self._control.settimeout(_GIVE_UP_S)
-        self._say("load", **order._asdict())
+        self._say("load", ahead=(), **order._asdict())
         self._slot = 0
         kind, fields, _ = self._hear()
         if kind != "loaded":

@@ -108,7 +108,7 @@ class ForkTimer:
     # What the zygote says.
 
     def zygote_loaded(
-        self, zygote: Zygote, threads: int, seconds: float, skipped: object = None
+        self, zygote: Zygote, threads: int, seconds: float, *others: object
     ) -> None:
         """Go on."""
         self._is_loaded = True

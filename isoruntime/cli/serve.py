@@ -11,6 +11,7 @@ import gc
 import os
 
 from isoruntime.environment import environment_for_workers, on_fc
+from isoruntime.postponed import postpone
 from isoruntime.typed import TYPE_CHECKING
 from isoruntime.zygote.spawn import spawn
 
@@ -31,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
     # Of what a start makes, hardly anything is garbage. Serving turns it on again.
     gc.disable()
     ahead = None if _TO_READ & set(argv) else spawn_ahead()
+    postpone()
     # Only here, now that the zygote is on its way.
     from isoruntime.cli.options import parse
     from isoruntime.cli.text import BAD_USAGE, complain, serve_help

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count, islice
 
 from isoruntime.contract.encoding import with_last_words
@@ -420,19 +420,44 @@ class WorkerPool:
         return 0 if self.supervisor.is_code_in_doubt else missing
 
     def _fork(self, zygote: Zygote, number: int, limit_s: float) -> list[Worker]:
+        slots = list(islice(self._slots, number))
+        workers = self._count_in(zygote, slots, limit_s)
+        zygote.fork(slots)
+        return workers
+
+    def _count_in(
+        self, zygote: Zygote, slots: Sequence[int], limit_s: float
+    ) -> list[Worker]:
         workers: list[Worker] = []
 
         def give_up(worker: Worker) -> None:
             if worker.state is WorkerState.BOOTING:
                 self._boot_too_slow(worker, limit_s)
 
-        for slot in islice(self._slots, number):
+        for slot in slots:
             worker = Worker(slot, zygote, self._loop, self, self._max_body)
             self.workers[slot] = worker
             workers.append(worker)
             self._expect(worker, limit_s, give_up)
-        zygote.fork([worker.slot for worker in workers])
         return workers
+
+    def slots_ahead(self) -> list[int]:
+        """Return slots for the workers that are wanted as soon as there is a zygote.
+
+        It forks them while this process is still busy with its own start, or with
+        whatever else.
+        """
+        number = 0 if self._fork_timer is not None else self.size.min_workers
+        if self.supervisor.imports_in_worker:
+            number = min(number, 1)
+        return list(islice(self._slots, number))
+
+    def workers_begun(
+        self, zygote: Zygote, slots: Sequence[int], limit_s: float
+    ) -> None:
+        """Count workers in that a zygote is forking."""
+        self.booting += len(slots)
+        self._count_in(zygote, slots, limit_s)
 
     # Successors.
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from isoruntime.errors import (
     DeadlineExceeded,
@@ -89,6 +89,14 @@ class WorkerKeeper(WorkerListener, Protocol):
 
     def balance(self) -> None:
         """Order as many workers as are wanted."""
+
+    def slots_ahead(self) -> list[int]:
+        """Return slots for the workers that are wanted as soon as there is a zygote."""
+
+    def workers_begun(
+        self, zygote: Zygote, slots: Sequence[int], limit_s: float
+    ) -> None:
+        """Learn that a zygote is forking workers for slots that it had from us."""
 
     def zygote_gone(self, zygote: Zygote) -> None:
         """Learn that a zygote was reaped, and with it the kernel killed its workers."""
@@ -188,17 +196,17 @@ class Supervisor:
         if self.on_start is not None:
             self.on_start()
         try:
-            self.zygote = self._spawn(self._order)
+            self.zygote = self._spawn(self._order, self._pool.slots_ahead())
         except OSError as error:
             self._fail(self._unstartable(error))
             return
         self._timer = self._loop.call_later(self._init_timeout_s, self._too_slow)
 
-    def _spawn(self, order: LoadOrder) -> Zygote:
+    def _spawn(self, order: LoadOrder, ahead: Sequence[int] = ()) -> Zygote:
         spawned, self._spawned = self._spawned, None
         if spawned is None:
             spawned = spawn(self._environment)
-        zygote = Zygote(self._loop, self, self._pool, order, spawned)
+        zygote = Zygote(self._loop, self, self._pool, order, spawned, ahead)
         self._zygotes.append(zygote)
         return zygote
 
@@ -230,9 +238,17 @@ class Supervisor:
     # What the zygote says.
 
     def zygote_loaded(
-        self, zygote: Zygote, threads: int, seconds: float, skipped: dict[str, str]
+        self,
+        zygote: Zygote,
+        threads: int,
+        seconds: float,
+        skipped: dict[str, str],
+        begun: Sequence[int] = (),
     ) -> None:
         """Take a zygote into service, or start another one that does not preload."""
+        if begun:
+            # Whatever has become of it meanwhile: they are there, or will be.
+            self._pool.workers_begun(zygote, begun, self.boot_limit_s)
         if self._is_stopping:
             return
         if self._is_successor(zygote):

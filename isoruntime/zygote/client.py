@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from isoruntime.errors import ExitStatus, ProtocolViolation
 from isoruntime.loop import Loop
@@ -30,11 +30,18 @@ class ZygoteListener(Protocol):
     """Who hears of a zygote itself."""
 
     def zygote_loaded(
-        self, zygote: Zygote, threads: int, seconds: float, skipped: dict[str, str]
+        self,
+        zygote: Zygote,
+        threads: int,
+        seconds: float,
+        skipped: dict[str, str],
+        begun: Sequence[int],
     ) -> None:
         """Learn that the handler is imported; so many threads are running now.
 
-        `skipped` are mechanisms of the sandbox that this host lacks, and why.
+        `skipped` are mechanisms of the sandbox that this host lacks, and why. For each
+        slot in `begun`, which were ordered ahead, `worker_forked` or `worker_unforked`
+        follows.
         """
 
     def zygote_failed(
@@ -84,11 +91,17 @@ class Zygote:
         workers: WorkerListener,
         order: LoadOrder,
         spawned: Spawned,
+        ahead: Sequence[int] = (),
     ) -> None:
-        """Take over a process that was just started, and tell it what to load."""
+        """Take over a process that was just started, and tell it what to load.
+
+        Workers for the slots `ahead` it forks at once then, without being asked again,
+        unless what it has loaded left threads behind.
+        """
         self._loop = loop
         self._listener = listener
         self._workers = workers
+        self._ahead = ahead
         self._unsent: deque[bytes] = deque()
         self._is_closed = False
         #: whether it takes orders; while it imports it does not hear of any
@@ -102,7 +115,7 @@ class Zygote:
         loop.watch(self._output_r, self._on_output)
         if self._pidfd is not None:
             loop.watch(self._pidfd, self._on_end)
-        self._send(protocol.encode("load", **order._asdict()))
+        self._send(protocol.encode("load", ahead=ahead, **order._asdict()))
 
     def __repr__(self) -> str:
         return f"<Zygote pid={self.pid}{' closed' if self._is_closed else ''}>"
@@ -197,8 +210,9 @@ class Zygote:
                 self._workers.worker_exited(self, slot, status, peak_kb, excess)
         elif kind == "loaded":
             self.has_loaded = True
+            begun = self._ahead if fields["begins"] else ()
             listener.zygote_loaded(
-                self, fields["threads"], fields["seconds"], fields["skipped"]
+                self, fields["threads"], fields["seconds"], fields["skipped"], begun
             )
         elif kind == "failed":
             body = fields["body"].encode("utf-8", "replace")

@@ -3,13 +3,15 @@
 One message is one packet of a `SOCK_SEQPACKET` socket, so nothing is cut or
 joined. It is a JSON object with the key `is`:
 
-    front end -> zygote   load {…LoadOrder}   once, first
+    front end -> zygote   load {ahead, …LoadOrder}      once, first
+                              `ahead`: slots of workers to fork as soon as it has loaded
                           fork {slots}        one worker for each slot
                           kill {slot}         the worker and all its descendants
                           watch {on}          sample memory while work is done
                           end {}              with all workers; the front end goes on
-    zygote -> front end   loaded {threads, seconds, skipped}
+    zygote -> front end   loaded {threads, seconds, skipped, begins}
                               `skipped`: mechanisms of the sandbox, and why
+                              `begins`: whether it forks those that were ordered ahead
                           failed {type, body, place}    the handler does not load
                               `place`: the file and the line that broke, if known
                           forked {workers, has} + descriptors
@@ -54,17 +56,19 @@ _DESCRIPTORS_SPACE: Final = socket.CMSG_SPACE(MOST_DESCRIPTORS * _INT.size)
 MOST_EXITED: Final = 256
 
 _FIELDS: Final[dict[str, dict[str, type]]] = {
-    "load": {},
+    "load": {"ahead": list},
     "fork": {"slots": list},
     "kill": {"slot": int},
     "watch": {"on": bool},
     "end": {},
-    "loaded": {"threads": int, "seconds": float, "skipped": dict},
+    "loaded": {"threads": int, "seconds": float, "skipped": dict, "begins": bool},
     "failed": {"type": str, "body": str, "place": str},
     "forked": {"workers": list, "has": list},
     "unforked": {"slot": int, "reason": str},
     "exited": {"workers": list},
 }
+#: Where slots are listed.
+_SLOTS: Final = {"load": "ahead", "fork": "slots"}
 #: What is said of each of the workers.
 _OF_WORKERS: Final[dict[str, list[type]]] = {
     "forked": [int, int],
@@ -104,8 +108,8 @@ def decode(data: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def _is_sound_within(kind: str, message: dict[str, Any]) -> bool:
-    if kind == "fork":
-        return all(type(slot) is int for slot in message["slots"])
+    if kind in _SLOTS:
+        return all(type(slot) is int for slot in message[_SLOTS[kind]])
     types = _OF_WORKERS.get(kind)
     if types is None:
         return True

@@ -266,7 +266,7 @@ class _Zygote:
 
     def load(self, order: LoadOrder) -> dict[str, str]:
         """Have the walls put up; return what was skipped."""
-        self.say("load", **order._asdict())
+        self.say("load", ahead=(), **order._asdict())
         skipped: dict[str, str] = self.hear("loaded")[0]["skipped"]
         return skipped
 

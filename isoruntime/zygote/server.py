@@ -35,6 +35,8 @@ from isoruntime.zygote.watchdog import Excess, Watchdog
 from isoruntime.zygote.worker_folders import Folder, WorkerFolders
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from isoruntime.worker.birth import BecomeWorker
     from isoruntime.zygote.held_pages import HeldPages
     from isoruntime.zygote.huge_pages import HugePages
@@ -69,9 +71,10 @@ def main(control_fd: int, front_end: int) -> NoReturn:
     kind, fields = protocol.decode(data)
     if kind != "load":
         raise SystemExit(f"expected an order to load, got {kind!r}")
+    ahead = fields.pop("ahead")
     order = LoadOrder(**fields)
     prepare(order)
-    zygote = ZygoteServer(control, order, front_end)
+    zygote = ZygoteServer(control, order, front_end, ahead)
     # From here on there is more to do at the front end's end than to die: what user
     # code has started goes too. While it is imported nobody looks at the control
     # socket, so the kernel sends a signal; later the socket's end is noticed.
@@ -177,9 +180,15 @@ class ZygoteServer:
     """Carries out the front end's orders."""
 
     def __init__(
-        self, control: socket.socket, order: LoadOrder, front_end: int
+        self,
+        control: socket.socket,
+        order: LoadOrder,
+        front_end: int,
+        ahead: Sequence[int],
     ) -> None:
         self._control = control
+        #: slots of the workers that are forked without being ordered again
+        self._ahead = ahead
         self._order = order
         self._front_end = front_end
         self._is_dismissed = False
@@ -226,8 +235,16 @@ class ZygoteServer:
 
     def say_loaded(self, threads: int, seconds: float) -> None:
         """Tell that workers can be forked from now on."""
-        skipped = self._walls.skipped
-        self.say("loaded", threads=threads, seconds=seconds, skipped=skipped)
+        if threads > 1:
+            # No fork copies them, so whoever gave the order may want another zygote.
+            self._ahead = ()
+        self.say(
+            "loaded",
+            threads=threads,
+            seconds=seconds,
+            skipped=self._walls.skipped,
+            begins=bool(self._ahead),
+        )
 
     def enclose(self) -> None:
         """Give up what is not needed, before any of the user's code runs."""
@@ -292,6 +309,7 @@ class ZygoteServer:
             handled=(signal.SIGCHLD, _ORPHANED),
         )
         self._fill_poll()
+        self._fork(self._ahead)
         # A worker may have been reaped before the first poll could know of it.
         self._reap()
         while True:
@@ -405,12 +423,12 @@ class ZygoteServer:
             self._is_dismissed = True
             self._end()
 
-    def _fork(self, slots: list[int]) -> None:
+    def _fork(self, slots: Sequence[int]) -> None:
         most = protocol.MOST_FORKED
         for at in range(0, len(slots), most):
             self._fork_together(slots[at : at + most])
 
-    def _fork_together(self, slots: list[int]) -> None:
+    def _fork_together(self, slots: Sequence[int]) -> None:
         berths = [self._make_berth(slot) for slot in slots]
         self._volunteering.begin()
         is_strict = self._walls.policy.is_strict

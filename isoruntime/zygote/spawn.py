@@ -4,27 +4,27 @@ The interpreter of the zygote starts, and imports what it needs, on another core
 meanwhile; what it is to load it is told later, when there is somebody to tell it.
 
 The zygote waits for this module, and the first caller for the zygote. So it imports
-nothing at its top that takes time: `socket` and `typing` were a tenth of a cold start.
+nothing that takes time: `socket` and `typing` were a tenth of a cold start.
 """
 
 from __future__ import annotations
 
-import _socket
 import os
 import sys
 
+from isoruntime.bare import signal, socket
 from isoruntime.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
     from typing import Final
 
 _MAIN: Final = os.path.join(os.path.dirname(__file__), "__main__.py")  # noqa: PTH118, PTH120 - pathlib would be the start path's only use
 _CONTROL_FD: Final = 3
-#: HUP, INT, QUIT, USR1, USR2, TERM, CHLD. By number, since `signal` takes 6 ms to
-#: import; the numbers are the same on x86 and ARM.
-_RESET_SIGNALS: Final = (1, 2, 3, 10, 12, 15, 17)
+_RESET_SIGNALS: Final = (
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD),
+)
 
 
 class Spawned:
@@ -45,7 +45,7 @@ def spawn(environment: Mapping[str, str]) -> Spawned:
     Raises:
         OSError: the system has no process or descriptor to spare.
     """
-    control, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     output_r, output_w = os.pipe()
     try:
         pid = _start(theirs.fileno(), output_w, environment)
@@ -56,10 +56,7 @@ def spawn(environment: Mapping[str, str]) -> Spawned:
     finally:
         theirs.close()
         os.close(output_w)
-    # Only here, now that the zygote is on its way.
-    import socket
-
-    return Spawned(pid, socket.socket(fileno=control.detach()), output_r)
+    return Spawned(pid, control, output_r)
 
 
 def _start(control_fd: int, output_fd: int, environment: Mapping[str, str]) -> int:

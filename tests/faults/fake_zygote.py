@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 from isoruntime.errors import ExitStatus
@@ -114,11 +114,13 @@ class FakeZygote:
         workers: WorkerListener,
         order: LoadOrder,
         environment: Mapping[str, str],
+        ahead: Sequence[int],
     ) -> None:
         self._loop = loop
         self._listener = listener
         self._listening = workers
         self.order = order
+        self._ahead = ahead
         self.pid = next(_pids)
         self.workers: dict[int, FakeWorker] = {}
         self._orders: list[tuple[str, int]] = []
@@ -135,7 +137,8 @@ class FakeZygote:
             return
         if self.loads or not self.order.preload:
             self.has_loaded = True
-            self._listener.zygote_loaded(self, 1, 0.0, {})  # type: ignore[arg-type]
+            self._listener.zygote_loaded(self, 1, 0.0, {}, self._ahead)  # type: ignore[arg-type]
+            self.fork(self._ahead)
         else:
             self._listener.zygote_failed(self, "UserCodeError", b"{}", "")  # type: ignore[arg-type]
             self.is_ending = True
@@ -143,7 +146,7 @@ class FakeZygote:
 
     # What the front end orders.
 
-    def fork(self, slots: list[int]) -> None:
+    def fork(self, slots: Sequence[int]) -> None:
         self._orders += [("fork", slot) for slot in slots]
         self._loop.call_soon(self.obey)
 

@@ -23,6 +23,7 @@ VALUES: dict[type, Any] = {
 }
 #: Sound lists, by message and field: what is in them is judged, too.
 LISTS: dict[tuple[str, str], list[Any]] = {
+    ("load", "ahead"): [1, 2],
     ("fork", "slots"): [1, 2],
     ("forked", "workers"): [[1, 20], [2, 21]],
     ("forked", "has"): ["request", "reply"],
@@ -56,8 +57,10 @@ def test_a_sound_message_arrives_as_it_was_meant(kind: str) -> None:
 
 def test_the_order_to_load_arrives_whole() -> None:
     order = LoadOrder("index.handler", "/code \u2744", initializer=None)
-    kind, fields = protocol.decode(protocol.encode("load", **order._asdict()))
-    assert kind == "load"
+    kind, fields = protocol.decode(
+        protocol.encode("load", ahead=[7], **order._asdict())
+    )
+    assert (kind, fields.pop("ahead")) == ("load", [7])
     assert LoadOrder(**fields) == order
 
 
@@ -110,9 +113,10 @@ def test_all_that_is_said_of_a_worker_is_there(kind: str, worker: Any) -> None:
 
 
 @pytest.mark.parametrize("slot", [True, 1.0, "1", None, [1]])
-def test_slots_to_fork_are_numbers(slot: Any) -> None:
+@pytest.mark.parametrize(("kind", "name"), sorted(protocol._SLOTS.items()))
+def test_slots_to_fork_are_numbers(kind: str, name: str, slot: Any) -> None:
     with pytest.raises(ProtocolViolation):
-        protocol.decode(protocol.encode("fork", slots=[1, slot]))
+        protocol.decode(protocol.encode(kind, **{name: [1, slot]}))
 
 
 @pytest.mark.parametrize(
