@@ -7,7 +7,6 @@ source it came from are all user code. Whatever they do, there is a description.
 from __future__ import annotations
 
 import json
-import linecache
 from collections import deque
 
 from isoruntime.contract.encoding import fault_body
@@ -152,7 +151,11 @@ def _frame_of(tb: TracebackType) -> list[str]:
 
 def _source_of(filename: str, line: int, names: dict[str, Any]) -> str:
     try:
+        # Here, as the first worker of a start does not wait for it; later ones have it
+        # from the zygote.
+        import linecache
+
         text = linecache.getline(filename, line, names)
-    except Exception:  # noqa: BLE001 - a loader of the user's may be asked for it
+    except Exception:  # noqa: BLE001 - a loader, or a `token.py`, of the user's may be asked
         return ""
     return _cut(text.strip(), _MAX_SOURCE_CHARS)

@@ -204,7 +204,7 @@ def _import_users(name: str) -> ModuleType:
     """
     top, _, rest = name.partition(".")
     if not rest:
-        _import_pythons(top)
+        import_pythons(top)
     users = PathFinder.find_spec(top, [_code_dir()])
     if (
         users is None
@@ -217,11 +217,11 @@ def _import_users(name: str) -> ModuleType:
     return importlib.import_module(f"{alias}.{rest}") if rest else module
 
 
-def _import_pythons(name: str) -> None:
+def import_pythons(name: str) -> None:
     """Import Python's module of that name, if there is one, and not the user's.
 
     A handler in `random.py` is not what `tempfile` wants to import, later and perhaps
-    for that very handler.
+    for that very handler. While this goes on no other thread can import the user's.
     """
     if name not in sys.stdlib_module_names or name in sys.modules:
         return
@@ -229,8 +229,7 @@ def _import_pythons(name: str) -> None:
     sys.path[:] = [entry for entry in path if entry != _code_dir()]
     try:
         importlib.import_module(name)
-    except ImportError:
-        # Not every Python has all of it.
+    except Exception:  # noqa: BLE001, S110 - not every Python has all of it, or what it needs
         pass
     finally:
         sys.path[:] = path

@@ -310,6 +310,8 @@ class ZygoteServer:
         )
         self._fill_poll()
         self._fork(self._ahead)
+        # For the faults of later workers; whoever waits for the first one need not wait.
+        load.import_pythons("linecache")
         # A worker may have been reaped before the first poll could know of it.
         self._reap()
         while True:
