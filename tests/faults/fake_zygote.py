@@ -138,7 +138,9 @@ class FakeZygote:
         if self.loads or not self.order.preload:
             self.has_loaded = True
             self._listener.zygote_loaded(self, 1, 0.0, {}, self._ahead)  # type: ignore[arg-type]
-            self.fork(self._ahead)
+            # Before what it was told since.
+            self._orders[:0] = [("fork", slot) for slot in self._ahead]
+            self._loop.call_soon(self.obey)
         else:
             self._listener.zygote_failed(self, "UserCodeError", b"{}", "")  # type: ignore[arg-type]
             self.is_ending = True

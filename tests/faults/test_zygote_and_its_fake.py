@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +42,34 @@ class SelfActingFake(FakeZygote):
 class Hearing:
     """Hears everything a zygote reports, and keeps it."""
 
-    def __init__(self, make: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        handler: str = "echo.handler",
+        ahead: Sequence[int] = (),
+    ) -> None:
         self.loop = Loop()
         self.loaded: list[int] = []
+        self.begun: list[int] = []
         self.died: list[ExitStatus] = []
         self.forked: dict[int, tuple[int, dict[str, int]]] = {}
         self.exited: dict[int, ExitStatus] = {}
-        order = LoadOrder("echo.handler", str(HANDLERS))
+        order = LoadOrder(handler, str(HANDLERS))
         environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
         spawned = spawn(environment) if make is Zygote else environment
-        self.zygote = make(self.loop, self, self, order, spawned)
+        self.zygote = make(self.loop, self, self, order, spawned, ahead)
 
     def zygote_loaded(
-        self, zygote: Any, threads: int, seconds: float, skipped: dict[str, str]
+        self,
+        zygote: Any,
+        threads: int,
+        seconds: float,
+        skipped: dict[str, str],
+        begun: Sequence[int],
     ) -> None:
+        assert self.forked == {}
         self.loaded.append(threads)
+        self.begun += begun
 
     def zygote_failed(
         self, zygote: Any, error_type: str, body: bytes, place: str
@@ -167,6 +180,29 @@ def test_forks_ordered_before_the_handler_is_loaded_follow_it(
     assert list(hearing.forked) == [3, 1, 2]
     assert hearing.loaded == [1]
     assert len({pid for pid, _ in hearing.forked.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    "make", [Zygote, SelfActingFake], ids=["the zygote", "its fake"]
+)
+def test_forks_ordered_with_the_handler_follow_it(make: Callable[..., Any]) -> None:
+    hearing = Hearing(make, ahead=[2, 1])
+    hearing.zygote.fork([3])
+    hearing.turn_until(lambda: len(hearing.forked) == 3)
+    assert (hearing.loaded, hearing.begun) == ([1], [2, 1])
+    assert list(hearing.forked) == [2, 1, 3]
+    for slot in (1, 2, 3):
+        assert hearing.frame_from(slot).kind == Kind.READY
+    hearing.close()
+
+
+def test_they_do_not_follow_one_that_leaves_threads_behind() -> None:
+    hearing = Hearing(Zygote, "threaded.handler", ahead=[1, 2])
+    hearing.turn_until(lambda: hearing.loaded)
+    assert (hearing.loaded, hearing.begun) == ([2], [])
+    hearing.fork(3)
+    assert list(hearing.forked) == [3]
+    hearing.close()
 
 
 def test_all_that_are_ordered_at_once_come_each_with_its_own_descriptors(
