@@ -211,6 +211,8 @@ class Zygote:
         elif kind == "loaded":
             self.has_loaded = True
             begun = self._ahead if fields["begins"] else ()
+            # Once, however often user code in there says so.
+            self._ahead = ()
             listener.zygote_loaded(
                 self, fields["threads"], fields["seconds"], fields["skipped"], begun
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from isoruntime.loop import Loop
 from isoruntime.wire.frames import NO_NONCE, Frame, FrameDecoder, Kind, head
 from isoruntime.wire.order import LoadOrder
 from isoruntime.wire.pipes import ACKNOWLEDGEMENT_AT
+from isoruntime.zygote import protocol
 from isoruntime.zygote.client import Zygote
-from isoruntime.zygote.spawn import spawn
+from isoruntime.zygote.spawn import Spawned, spawn
 from tests.faults.fake_zygote import FakeZygote
 
 HANDLERS = Path(__file__).parents[1] / "handlers"
@@ -202,6 +204,26 @@ def test_they_do_not_follow_one_that_leaves_threads_behind() -> None:
     assert (hearing.loaded, hearing.begun) == ([2], [])
     hearing.fork(3)
     assert list(hearing.forked) == [3]
+    hearing.close()
+
+
+def test_one_that_says_twice_that_it_has_loaded_begins_no_worker_twice() -> None:
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    output_r, output_w = os.pipe()
+    # The client reaps it.
+    liar = os.posix_spawnp("sleep", ["sleep", "60"], {})
+    hearing = Hearing(
+        lambda *given: Zygote(*given[:4], Spawned(liar, control, output_r), [1, 2])
+    )
+    said = {"threads": 1, "seconds": 0.0, "skipped": {}, "begins": True}
+    for _ in range(2):
+        theirs.send(protocol.encode("loaded", **said))
+    hearing.turn_until(lambda: len(hearing.loaded) == 2)
+    assert hearing.begun == [1, 2]
+    os.close(output_w)
+    theirs.close()
+    hearing.zygote.kill()
+    hearing.turn_until(lambda: hearing.died)
     hearing.close()
 
 
