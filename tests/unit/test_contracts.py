@@ -18,8 +18,9 @@ LAYERS = "A layer imports only what lies below it"
 FRONT_SIDE = "The front side never imports what runs handlers"
 ONE_THREAD = "What forks or runs handlers has one thread and the standard library"
 PURE = "Judgement is pure: no file, clock, process or socket"
+TYPING = "Only type checkers import typing"
 PICKLES = "Nobody unpickles"
-ALL = {LAYERS, FRONT_SIDE, ONE_THREAD, PURE, PICKLES}
+ALL = {LAYERS, FRONT_SIDE, ONE_THREAD, PURE, TYPING, PICKLES}
 
 
 @pytest.fixture
@@ -88,6 +89,9 @@ def test_every_contract_holds_in_the_package_as_it_is(copy: Path) -> None:
             id="psutil reaching a worker through the wire",
         ),
         pytest.param("wire/frames.py", "import os", PURE, id="a codec that does I/O"),
+        pytest.param(
+            "cli/init.py", "from typing import Any", TYPING, id="typing at run time"
+        ),
         pytest.param(
             "pool/states.py", "import socket", PURE, id="a state table that does I/O"
         ),
