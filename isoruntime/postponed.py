@@ -13,10 +13,7 @@ import os
 import sys
 from types import ModuleType
 
-from isoruntime.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing import Any
+from isoruntime.typed import Any
 
 _POSTPONED = (
     # socket: sending files

@@ -21,11 +21,10 @@ from isoruntime.project.images import CUSTOM
 from isoruntime.project.target import PYTHONS
 from isoruntime.settings import DECLARED
 from isoruntime.settings.parse import OneOf, closest
-from isoruntime.typed import TYPE_CHECKING, Any, Final
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import NoReturn
 
     from isoruntime.cli.options import Option
     from isoruntime.settings import Setting

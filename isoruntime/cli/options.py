@@ -131,7 +131,7 @@ class _Reading:
             # What follows an unknown option is most likely its value, too.
             value = left.popleft()
         if option is None:
-            hint = closest(flag, list(self._options))
+            hint = closest(flag, self._options)
             self.problems.append(f"{flag} is no option: {hint}{self._see}")
         else:
             self._keep(option, value)

@@ -243,7 +243,7 @@ class Supervisor:
         threads: int,
         seconds: float,
         skipped: dict[str, str],
-        begun: Sequence[int] = (),
+        begun: Sequence[int],
     ) -> None:
         """Take a zygote into service, or start another one that does not preload."""
         if begun:

@@ -449,15 +449,13 @@ def _real(path: str) -> str:
     # way: a zygote asks for a hundred paths before it can load anything.
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return os.path.realpath(path)
-    try:
-        real = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - pathlib is slow to import
+        try:
+            real = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - pathlib is slow to import
+        finally:
+            os.close(fd)
     except OSError:
         real = ""
-    finally:
-        os.close(fd)
-    # Without /proc, or for what lies outside of our root.
+    # Without /proc, for what is not there, or lies outside of our root.
     return real if real.startswith("/") else os.path.realpath(path)
 
 

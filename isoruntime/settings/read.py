@@ -10,11 +10,10 @@ from isoruntime.environment import OWN_PREFIX, on_fc
 from isoruntime.errors import InvalidSettings
 from isoruntime.settings.parse import closest
 from isoruntime.settings.table import DECLARED, Settings
-from isoruntime.typed import TYPE_CHECKING
+from isoruntime.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any
 
     from isoruntime.settings.setting import Setting
 

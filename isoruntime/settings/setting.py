@@ -7,14 +7,14 @@ attribute of `Settings` all come from this one declaration.
 from __future__ import annotations
 
 from isoruntime.settings.parse import OneOf
-from isoruntime.typed import TYPE_CHECKING
+from isoruntime.typed import TYPE_CHECKING, Any
 
 # These two are dataclasses in spirit. The `dataclasses` module costs 7-10 ms at
 # start, because it imports `inspect`, and `typing` another 4; a cold start has
 # 110 ms in all. A descriptor does the same with neither.
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     T = TypeVar("T")
 

@@ -7,11 +7,10 @@ import os
 from isoruntime.environment import OWN_PREFIX
 from isoruntime.settings import parse
 from isoruntime.settings.setting import Setting, setting
-from isoruntime.typed import TYPE_CHECKING
+from isoruntime.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
 _MB = 1024 * 1024
 _MOST_WORKERS = 1000

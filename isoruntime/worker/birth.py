@@ -15,11 +15,10 @@ import sys
 from isoruntime.bare import signal
 from isoruntime.sandbox import _libc
 from isoruntime.sandbox.descriptors import gaps
-from isoruntime.typed import TYPE_CHECKING, Any, Final
+from isoruntime.typed import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from typing import NoReturn
 
     from isoruntime.sandbox.walls import Cell, Walls
     from isoruntime.worker.main import Worker

@@ -13,11 +13,10 @@ import os
 import sys
 
 from isoruntime.bare import signal, socket
-from isoruntime.typed import TYPE_CHECKING
+from isoruntime.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Final
 
 _MAIN: Final = os.path.join(os.path.dirname(__file__), "__main__.py")  # noqa: PTH118, PTH120 - pathlib would be the start path's only use
 _CONTROL_FD: Final = 3

@@ -146,7 +146,13 @@ class Hearing:
         self.loop.close()
 
 
-@pytest.fixture(params=[Zygote, SelfActingFake], ids=["the zygote", "its fake"])
+BOTH = (
+    pytest.param(Zygote, id="the zygote"),
+    pytest.param(SelfActingFake, id="its fake"),
+)
+
+
+@pytest.fixture(params=BOTH)
 def hearing(request: pytest.FixtureRequest) -> Iterator[Hearing]:
     made = Hearing(request.param)
     yield made
@@ -184,9 +190,7 @@ def test_forks_ordered_before_the_handler_is_loaded_follow_it(
     assert len({pid for pid, _ in hearing.forked.values()}) == 3
 
 
-@pytest.mark.parametrize(
-    "make", [Zygote, SelfActingFake], ids=["the zygote", "its fake"]
-)
+@pytest.mark.parametrize("make", BOTH)
 def test_forks_ordered_with_the_handler_follow_it(make: Callable[..., Any]) -> None:
     hearing = Hearing(make, ahead=[2, 1])
     hearing.zygote.fork([3])

@@ -285,7 +285,9 @@ class Bench:
         """Load the handler in the next turn, as a new zygote would at some time."""
         supervisor = self.pool.supervisor
         supervisor.state = LoadState.LOADING
-        self.loop.call_soon(lambda: supervisor.zygote_loaded(self.zygote, 1, 0.0, {}))  # type: ignore[arg-type]
+        self.loop.call_soon(
+            lambda: supervisor.zygote_loaded(self.zygote, 1, 0.0, {}, ())  # type: ignore[arg-type]
+        )
 
     def _draw(self, count: int) -> bytes:
         self._nonces += 1
